@@ -1,0 +1,3 @@
+"""Trainyard: the library behind the workflow."""
+
+__version__ = "0.1.0"

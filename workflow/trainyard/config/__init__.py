@@ -1,0 +1,7 @@
+"""Typed, frozen configuration. Imports nothing heavy: Snakemake reads it at every start."""
+
+from trainyard.config.base import ConfigError
+from trainyard.config.load import Config, load_config
+from trainyard.config.runs import FoundScript, Run, list_runs, list_scripts
+
+__all__ = ["Config", "ConfigError", "FoundScript", "Run", "list_runs", "list_scripts", "load_config"]

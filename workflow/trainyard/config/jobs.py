@@ -1,0 +1,65 @@
+"""The settings of one job as JSON: what a rule hands to its command, and a person may write by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.base import ConfigError, Frozen
+from trainyard.config.features import FEATURES
+from trainyard.config.load import Config, validate
+from trainyard.config.runs import Run
+
+# Machine matters: they change what a run costs, not what it learns, so they stay out of its settings.
+MACHINE = {"threads", "mem_mb", "runtime", "gpu", "hours"}
+ELSEWHERE = {"options", "dataset", "seeds", "base", "base_model", "merge", "seed"}
+
+
+def run_settings(config: Config, run: Run) -> dict[str, Any]:
+    """What a training, its preflight, baselines and evaluation are told; a change of it retrains the run."""
+    model = config.suites[run.suite].models[run.model]
+    dataset = config.suites[run.suite].datasets[model.dataset]
+    own = model.model_dump(mode="json", exclude=MACHINE | ELSEWHERE)
+    return {
+        "suite": run.suite,
+        "run": run.name,
+        "model": run.model,
+        **own,
+        "format": dataset.format,
+        "options": model.options.model_dump(mode="json"),
+        "features": dataset.features.model_dump(mode="json"),
+        "seed": run.seed,
+        "fold": run.fold,
+        "shard": run.shard,
+    }
+
+
+def dataset_settings(config: Config, suite: str, name: str) -> dict[str, Any]:
+    """What index, split and local copy are told. The root's place is not part of it: moving data changes nothing."""
+    dataset = config.suites[suite].datasets[name]
+    return {"suite": suite, "dataset": name, **dataset.model_dump(mode="json", exclude={"root"})}
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """JSON text, or @file with JSON in it. Raises ConfigError."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        settings = json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"--settings: cannot read {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"--settings: not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError("--settings: expected a JSON object")
+    return settings
+
+
+def typed_options(settings: dict[str, Any]) -> Frozen:
+    """The frozen options object of a run's architecture."""
+    return validate(ARCHITECTURES[settings["architecture"]].options, settings["options"], "options")
+
+
+def typed_features(settings: dict[str, Any]) -> Frozen:
+    """The frozen feature options of a dataset's format."""
+    return validate(FEATURES[settings["format"]], settings["features"], "features")

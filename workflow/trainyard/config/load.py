@@ -1,0 +1,142 @@
+"""Reading the configuration: suite files, scale, overlay, command line; and one clear message for any mistake."""
+
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.base import ConfigError, Frozen, nearest
+from trainyard.config.features import FEATURES
+from trainyard.config.schema import Settings, Suite
+
+LISTS = ("suites", "only", "exclude", "extra_args")
+
+
+class Config(Frozen):
+    """The whole configuration, resolved: settings and, by name, the suites they ask for."""
+
+    settings: Settings
+    suites: dict[str, Suite]
+
+
+def merge(low: dict, high: dict) -> dict:
+    """`high` over `low`: mappings key by key, everything else replaced."""
+    out = dict(low)
+    for key, value in high.items():
+        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def load_config(config: dict[str, Any], home: Path) -> Config:
+    """Resolve Snakemake's `config` (config.yaml, overlays and --config, already merged).
+
+    `home` is the repository. Suite files are config/suites/<name>.yaml below it. Raises ConfigError.
+    """
+    known = {p.stem: p for p in sorted((home / "config" / "suites").glob("*.yaml"))}
+    fields = set(Settings.model_fields)
+    for key in config:
+        if key not in fields and key not in known:
+            raise ConfigError(f"config: unknown key '{key}'{nearest(key, sorted(fields | set(known)))}")
+    top = {k: split_list(v) if k in LISTS else v for k, v in config.items() if k in fields and v is not None}
+    settings = validate(Settings, top, "config")
+    suites = {}
+    for name in settings.suites:
+        if name not in known:
+            raise ConfigError(f"config: suites: unknown suite '{name}'{nearest(name, list(known))}")
+        overlay = config.get(name) or {}
+        if not isinstance(overlay, dict):
+            raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
+        suites[name] = _suite(name, known[name], overlay, settings)
+    return Config(settings=settings, suites=suites)
+
+
+def split_list(value: Any) -> Any:
+    """A list given as one word, as `--config only=als,alzheimers` does."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _suite(name: str, path: Path, overlay: dict, settings: Settings) -> Suite:
+    file = f"config/suites/{name}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: expected a mapping")
+    scales = data.pop("scales", {})
+    data = merge(data, scales.get(settings.scale) or {})
+    validate(Suite, data, file)
+    for dataset, keys in (overlay.get("datasets") or {}).items():
+        base = (data.get("datasets") or {}).get(dataset)
+        if isinstance(keys, dict) and keys.get("root") and isinstance(base, dict):
+            # Your own data: what described the generated ones no longer holds.
+            for key in ("generator", "generate", "label", "group", "annotations", "glob", "fields"):
+                base.pop(key, None)
+    data = merge(data, overlay)
+    where = f"{name} (your overlay on {file})" if overlay else file
+    suite = validate(Suite, data, where)
+    models = {}
+    for key, model in suite.models.items():
+        options = validate(ARCHITECTURES[model.architecture].options, model.options, f"{where}: models.{key}.options")
+        models[key] = _with_overrides(model.model_copy(update={"options": options}), settings)
+    datasets = {}
+    for key, dataset in suite.datasets.items():
+        update: dict[str, Any] = {"features": validate(FEATURES[dataset.format], dataset.features, f"{where}: datasets.{key}.features")}
+        if settings.folds and dataset.folds:
+            update["folds"] = settings.folds
+        if settings.subset_size:
+            update["subset_size"] = settings.subset_size
+        datasets[key] = dataset.model_copy(update=update)
+        if dataset.root and not Path(dataset.root).expanduser().exists():
+            raise ConfigError(f"{name}.datasets.{key}.root: no such file or folder: {dataset.root}; mount it or correct the path")
+    for key, model in models.items():
+        where = f"{name}.models.{key}"
+        if model.dataset not in datasets:
+            raise ConfigError(f"{where}.dataset: no dataset '{model.dataset}' in this suite{nearest(model.dataset, list(datasets))}")
+        wanted, found = ARCHITECTURES[model.architecture].format, datasets[model.dataset].format
+        if wanted != found:
+            raise ConfigError(f"{where}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
+        if model.architecture == "lora" and model.base_model is None and model.base.dataset not in datasets:
+            raise ConfigError(f"{where}.base.dataset: no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}")
+    return suite.model_copy(update={"models": models, "datasets": datasets})
+
+
+def _with_overrides(model, settings: Settings):
+    update = {k: getattr(settings, k) for k in ("epochs", "batch_size", "seeds") if getattr(settings, k) is not None}
+    return model.model_copy(update=update)
+
+
+def validate(kind: type[BaseModel], data: dict, where: str):
+    try:
+        return kind.modelvalidate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(p) for p in first["loc"]]
+        key = ".".join(path) or "(top)"
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key '{path[-1]}'{nearest(path[-1], _keys_at(kind, data, first['loc'][:-1]))}"
+        elif first["type"] == "missing":
+            message = "is missing"
+        else:
+            message = first["msg"].removeprefix("Value error, ")
+            if first["type"] != "value_error":
+                message += f", found {first['input']!r}"
+        more = error.error_count() - 1
+        raise ConfigError(f"{where}: {key}: {message}" + (f" (and {more} more)" if more else "")) from None
+
+
+def _keys_at(kind: Any, loc: tuple) -> list[str]:
+    """Names of the fields that are allowed at a place below a config class."""
+    current = kind
+    for part in loc:
+        current = current.model_fields[part].annotation if _is_model(current) else (get_args(current) or (None, None))[1]
+        current = next((a for a in get_args(current) if _is_model(a)), current) if get_origin(current) is not dict else current
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

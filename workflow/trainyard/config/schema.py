@@ -1,0 +1,188 @@
+"""The settings, typed: datasets, models and suites. Defaults, JSON schema and config/README.md all come from here."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.base import Frozen, nearest
+from trainyard.config.features import FormatName
+
+
+class ValueRule(Frozen):
+    """Where a sample's label or group is found. Exactly one of pattern, parent, column and field."""
+
+    pattern: str | None = Field(None, description="regular expression on the path below the root; its first group is the value")
+    parent: int | None = Field(None, ge=1, description="name of the folder that many levels above the file")
+    column: str | None = Field(None, description="column of the table")
+    field: str | None = Field(None, description="field of the JSON row, dotted for nested ones")
+    map: dict[str, str] = Field({}, description="new names for values; values not named stay as they are")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        given = [k for k in ("pattern", "parent", "column", "field") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of pattern, parent, column and field, not {given or 'none'}")
+        if self.pattern is not None:
+            import re
+
+            try:
+                groups = re.compile(self.pattern).groups
+            except re.error as error:
+                raise ValueError(f"pattern is not a regular expression: {error}") from None
+            if groups < 1:
+                raise ValueError("pattern needs a group in parentheses: its text is the value")
+        return self
+
+
+class Dataset(Frozen):
+    """A folder or table of samples, and how it is read, labelled, grouped and divided."""
+
+    format: FormatName = Field(description="what the samples are")
+    root: str | None = Field(None, description="folder or file of your own data; without it the demo data are generated")
+    glob: tuple[str, ...] = Field(("**/*",), description="which files below the root are samples")
+    generator: str | None = Field(None, description="generator of the demo data")
+    generate: dict[str, Any] = Field({}, description="options of the generator")
+    label: ValueRule | None = Field(None, description="where a sample's label is")
+    group: ValueRule | None = Field(None, description="what must never be split: singer, song, patient, house")
+    annotations: str | None = Field(None, description="file of annotations below the root (JSONL, JSON or CSV)")
+    fields: dict[str, str] = Field({}, description="names of fields in the rows: chat: prompt, answer; paired: audio, midi, scores")
+    validation: float = Field(0.15, gt=0, lt=0.9, description="share of the groups for validation")
+    test: float = Field(0.15, gt=0, lt=0.9, description="share of the groups for the test")
+    folds: int = Field(0, ge=0, le=100, description="folds of cross-validation; 0 for one split")
+    shards: int = Field(0, ge=0, le=10000, description="shards of the training split, exact and disjoint; 0 for none")
+    stratify: bool = Field(True, description="balance labels over folds")
+    seed: int = Field(0, description="seed of the split")
+    subset_size: int | None = Field(None, ge=1, description="samples used at most, drawn by hash")
+    features: Any = Field({}, description="options of the format: what the local copy turns a sample into")
+
+    @field_validator("glob", mode="before")
+    @classmethod
+    def _one_glob(cls, value):
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if self.root is None and self.generator is None:
+            raise ValueError("needs a root (your data) or a generator (demo data)")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on")
+        if self.folds == 1:
+            raise ValueError("folds must be 0 (none) or at least 2")
+        return self
+
+
+class Checkpoint(Frozen):
+    """When training saves, and what is kept."""
+
+    every_epochs: int = Field(2, ge=0, description="save after that many epochs; 0: not by epochs")
+    every_steps: int = Field(0, ge=0, description="save after that many optimiser steps; 0: not by steps")
+    every_minutes: float = Field(5.0, ge=0, description="save after that many minutes; 0: not by time")
+    keep: int = Field(2, ge=1, description="checkpoints kept beside the best")
+
+
+class Base(Frozen):
+    """How the default base model is built: a tiny Llama and its tokenizer, pretrained on a chat dataset."""
+
+    dataset: str = Field("plans_base", description="dataset of the suite that it is pretrained on")
+    width: int = Field(64, ge=16, description="hidden size")
+    layers: int = Field(4, ge=1, description="layers")
+    heads: int = Field(4, ge=1, description="attention heads")
+    feed_forward: int = Field(192, ge=16, description="width of the feed-forward layers")
+    vocabulary: int = Field(512, ge=300, description="tokens of the byte-level BPE tokenizer")
+    context: int = Field(512, ge=32, description="positions")
+    steps: int = Field(800, ge=1, description="optimiser steps")
+    batch_size: int = Field(16, ge=1, description="rows a step")
+    lr: float = Field(2e-3, gt=0, description="learning rate")
+    prompt_loss: float = Field(0.1, ge=0, le=1, description="weight of the prompt's tokens in the loss")
+    seed: int = Field(0, description="seed of weights and order")
+
+
+class Acceptance(Frozen):
+    """What a merged adapter must pass. A limit that is null is not asked."""
+
+    max_loss: float | None = Field(0.5, gt=0, description="answer loss on held-out rows, nats a token")
+    max_megabytes: float | None = Field(200, gt=0, description="size of the adapter file")
+    min_valid_json: float | None = Field(0.9, ge=0, le=1, description="share of answers that parse as JSON")
+    max_seconds: float | None = Field(5, gt=0, description="median seconds for one answer")
+    max_memory_gb: float | None = Field(8, gt=0, description="peak memory while answering")
+
+
+class Merge(Frozen):
+    """How the adapters of a model's shards become one."""
+
+    strategies: tuple[Literal["average", "weighted", "best"], ...] = Field(
+        ("average", "weighted", "best"), min_length=1, description="tried in this order; the first that is accepted stands"
+    )
+    rank: int | None = Field(None, ge=1, description="rank of the merged adapter; null: exact, the sum of the ranks")
+    acceptance: Acceptance = Field(Acceptance(), description="what the merge must pass")
+
+
+class Model(Frozen):
+    """One model of a suite: its architecture, its data and its training."""
+
+    architecture: str = Field(description="name of the architecture")
+    dataset: str = Field(description="name of the dataset in the same suite")
+    epochs: int = Field(10, ge=1, description="passes over the training split")
+    batch_size: int = Field(16, ge=1, description="samples an optimiser step sees at once")
+    accumulate: int = Field(1, ge=1, description="batches summed for one optimiser step")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="how the rate falls after the warm-up")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    select: Literal["best", "last"] = Field("best", description="which epoch's weights are kept: best on validation, or last")
+    seed: int = Field(0, description="first seed")
+    seeds: int = Field(1, ge=1, le=100, description="repeats with seed, seed + 1, …")
+    checkpoint: Checkpoint = Field(Checkpoint(), description="when training saves")
+    base_model: str | None = Field(None, description="LoRA: path or hub name of the base; null: the tiny one is built")
+    base: Base = Field(Base(), description="LoRA: how the tiny base is built")
+    merge: Merge = Field(Merge(), description="LoRA: how the shards' adapters are merged")
+    options: Any = Field({}, description="options of the architecture")
+    threads: int = Field(1, ge=1, description="CPU threads of a training")
+    mem_mb: int = Field(1500, ge=1, description="memory of a training, MB, for the scheduler")
+    runtime: int = Field(60, ge=1, description="minutes of a training, for the scheduler")
+    gpu: int = Field(0, ge=0, description="GPUs of a training, for the scheduler")
+    hours: float | None = Field(None, gt=0, description="hours its owners state for it, for forecasts")
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value):
+        if value not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture '{value}'{nearest(value, list(ARCHITECTURES))}")
+        return value
+
+
+class Discover(Frozen):
+    """Training scripts found in a folder; each becomes a job of its own."""
+
+    root: str = Field(description="folder that is searched")
+    include: tuple[str, ...] = Field(("train_*.py",), description="patterns of file names")
+    exclude: tuple[str, ...] = Field((), description="patterns of file names left out")
+    minutes: float = Field(60, gt=0, description="a script that runs longer is stopped with its whole process group")
+
+
+class Suite(Frozen):
+    """The datasets and models that belong together."""
+
+    title: str = Field("", description="one line for the report")
+    datasets: dict[str, Dataset] = Field({}, description="datasets by name")
+    models: dict[str, Model] = Field({}, description="models by name")
+    discover: Discover | None = Field(None, description="training scripts found in a folder")
+
+
+class Settings(Frozen):
+    """Everything: which suites run, at which scale, and what is changed for all models at once."""
+
+    suites: tuple[str, ...] = Field(("kmidi", "crescendai", "mono_to_3d", "housebrain", "aimedres"), description="suites that run")
+    scale: Literal["demo", "full"] = Field("demo", description="demo: minutes on two cores; full: the sizes of the five systems")
+    only: tuple[str, ...] = Field((), description="only these models, runs or suites (patterns)")
+    exclude: tuple[str, ...] = Field((), description="all but these models, runs or suites (patterns)")
+    epochs: int | None = Field(None, ge=1, description="epochs of every model")
+    batch_size: int | None = Field(None, ge=1, description="batch size of every model")
+    folds: int | None = Field(None, ge=2, le=100, description="folds of every dataset that has folds")
+    seeds: int | None = Field(None, ge=1, le=100, description="seeds of every model")
+    subset_size: int | None = Field(None, ge=1, description="samples of every dataset at most")
+    extra_args: tuple[str, ...] = Field((), description="passed on to found scripts")
+    results: str = Field("results", description="folder of results")
+    demo_data: str = Field("data/demo", description="folder of the generated data")

@@ -1,0 +1,55 @@
+"""Small file helpers: atomic replacement, stable hashes, JSON."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced, when the block ends well; else it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """`value` as indented JSON, atomically; NaN and infinity are refused (they are not JSON)."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unit_hash(text: str, salt: str) -> float:
+    """A number in [0, 1) that depends on text and salt alone, on any machine."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=hashlib.blake2b(salt.encode(), digest_size=32).digest(), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") / 2**64
+
+
+def stable_seed(*parts: Any) -> int:
+    """A seed in [0, 2^63) from any parts with a stable repr."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def sha256_file(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
