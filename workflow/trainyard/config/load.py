@@ -112,7 +112,7 @@ def _with_overrides(model, settings: Settings):
 
 def validate(kind: type[BaseModel], data: dict, where: str):
     try:
-        return kind.modelvalidate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         path = [str(p) for p in first["loc"]]
