@@ -118,7 +118,7 @@ def validate(kind: type[BaseModel], data: dict, where: str):
         path = [str(p) for p in first["loc"]]
         key = ".".join(path) or "(top)"
         if first["type"] == "extra_forbidden":
-            message = f"unknown key '{path[-1]}'{nearest(path[-1], _keys_at(kind, data, first['loc'][:-1]))}"
+            message = f"unknown key '{path[-1]}'{nearest(path[-1], _keys_at(kind, first['loc'][:-1]))}"
         elif first["type"] == "missing":
             message = "is missing"
         else:
