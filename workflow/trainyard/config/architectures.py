@@ -11,6 +11,7 @@ class EmotionOptions(Frozen):
     width: int = Field(16, ge=4, description="channels of the first convolution")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
     mask_mels: int = Field(4, ge=0, description="mel bands hidden at random in training")
+    shift_mels: int = Field(0, ge=0, description="mel bands that a clip is moved up or down by at most in training")
 
 
 class DynamicsOptions(Frozen):
@@ -46,16 +47,30 @@ class PerformanceOptions(Frozen):
     channels: int = Field(16, ge=4, description="channels of the first audio convolution")
     layers: int = Field(2, ge=1, description="transformer blocks of the MIDI encoder")
     heads: int = Field(4, ge=1, description="attention heads of the MIDI encoder")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the MIDI encoder and before the scores")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
 
 
 class ExtractorOptions(Frozen):
     feature_dim: int = Field(1024, ge=16, description="size of the feature vector an extractor returns for a camera")
-    width: int = Field(8, ge=4, description="channels of the first convolution")
-    layers: int = Field(2, ge=1, description="transformer blocks, where there are any")
-    heads: int = Field(4, ge=1, description="attention heads, where there are any")
-    token_width: int = Field(96, ge=16, description="token width, where there are tokens")
-    position_weight: float = Field(4.0, ge=0, description="weight of the position error beside the class loss")
+    width: int = Field(16, ge=4, description="channels of the first convolution")
+    position_weight: float = Field(1.0, ge=0, description="weight of the standardised position error beside the class loss")
+
+
+class SlowFastOptions(ExtractorOptions):
+    alpha: int = Field(8, ge=1, description="the slow pathway sees every alpha-th frame")
+    beta: float = Field(0.25, gt=0, le=1, description="channels of the fast pathway, as a share of the slow one's")
+
+
+class TokenOptions(ExtractorOptions):
+    layers: int = Field(2, ge=1, description="transformer blocks")
+    heads: int = Field(4, ge=1, description="attention heads; they divide token_width")
+    token_width: int = Field(96, ge=16, description="width of a token")
+
+
+class MagViTOptions(TokenOptions):
+    bits: int = Field(24, ge=4, le=64, description="bits of a token's code")
+    tube: int = Field(4, ge=1, description="frames that one token stands for")
 
 
 class TabularOptions(Frozen):
@@ -97,9 +112,9 @@ ARCHITECTURES: dict[str, Spec] = {
     "midi_only": Spec("trainyard.models.midi_only:MidiOnly", "paired", PerformanceOptions, "r2"),
     "fusion": Spec("trainyard.models.fusion:Fusion", "paired", PerformanceOptions, "r2"),
     "i3d": Spec("trainyard.models.i3d:I3D", "video", ExtractorOptions, "accuracy"),
-    "slowfast": Spec("trainyard.models.slowfast:SlowFast", "video", ExtractorOptions, "accuracy"),
-    "transformer": Spec("trainyard.models.transformer:FrameTransformer", "video", ExtractorOptions, "accuracy"),
-    "magvit": Spec("trainyard.models.magvit:MagViT", "video", ExtractorOptions, "accuracy"),
+    "slowfast": Spec("trainyard.models.slowfast:SlowFast", "video", SlowFastOptions, "accuracy"),
+    "transformer": Spec("trainyard.models.transformer:FrameTransformer", "video", TokenOptions, "accuracy"),
+    "magvit": Spec("trainyard.models.magvit:MagViT", "video", MagViTOptions, "accuracy"),
     "tabular_mlp": Spec("trainyard.models.tabular_mlp:TabularMLP", "tabular", TabularOptions, "auc"),
     "lora": Spec("trainyard.lora.model:LoraChat", "chat", LoraOptions, "nll"),
 }

@@ -101,7 +101,9 @@ def _suite(name: str, path: Path, overlay: dict, settings: Settings) -> Suite:
         if wanted != found:
             raise ConfigError(f"{where}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
         if model.architecture == "lora" and model.base_model is None and model.base.dataset not in datasets:
-            raise ConfigError(f"{where}.base.dataset: no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}")
+            raise ConfigError(
+                f"{where}.base.dataset: no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}"
+            )
     return suite.model_copy(update={"models": models, "datasets": datasets})
 
 

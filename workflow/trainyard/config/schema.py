@@ -184,5 +184,3 @@ class Settings(Frozen):
     seeds: int | None = Field(None, ge=1, le=100, description="seeds of every model")
     subset_size: int | None = Field(None, ge=1, description="samples of every dataset at most")
     extra_args: tuple[str, ...] = Field((), description="passed on to found scripts")
-    results: str = Field("results", description="folder of results")
-    demo_data: str = Field("data/demo", description="folder of the generated data")

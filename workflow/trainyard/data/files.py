@@ -41,7 +41,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def unit_hash(text: str, salt: str) -> float:
     """A number in [0, 1) that depends on text and salt alone, on any machine."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=hashlib.blake2b(salt.encode(), digest_size=32).digest(), digest_size=8)
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "surrogateescape"), key=hashlib.blake2b(salt.encode(), digest_size=32).digest(), digest_size=8
+    )
     return int.from_bytes(digest.digest(), "big") / 2**64
 
 

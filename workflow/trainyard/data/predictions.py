@@ -38,7 +38,9 @@ class PartOutput:
         p = np.asarray(probabilities, np.float64)
         nll = -np.log(np.maximum(p[np.arange(len(target)), target], 1e-12))
         hit = (p.argmax(1) == target).astype(np.int64)
-        return cls("class", [np.array([t], np.float32) for t in target], list(p.astype(np.float32)), nll, hit, np.ones(len(target), np.int64))
+        return cls(
+            "class", [np.array([t], np.float32) for t in target], list(p.astype(np.float32)), nll, hit, np.ones(len(target), np.int64)
+        )
 
     @classmethod
     def values(cls, target: Sequence[np.ndarray], prediction: Sequence[np.ndarray]) -> "PartOutput":

@@ -41,7 +41,7 @@ class SampleDropout(nn.Module):
             raise RuntimeError("SampleDropout in training needs `with sample_seeds(seeds):` around forward and backward")
         per = x.numel() // len(seeds)
         element = torch.arange(per, device=x.device, dtype=torch.int64)
-        z = (seeds.to(x.device) * 0x9E3779B97F4A7C1 + self.salt * 0x632BE59BD9B4E019)[:, None] + element * 0x1E3779B97F4A7C15
+        z = (seeds.to(x.device) * 0x9E3779B97F4A7C1 + self.salt * 0x632BE59BD9B4E019 % (1 << 63))[:, None] + element * 0x1E3779B97F4A7C15
         z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
         z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
         keep = ((z ^ (z >> 31)) & 0xFFFFFF) >= int(self.p * 0x1000000)

@@ -1,0 +1,47 @@
+# make setup | run | test | report | clean. Everything is installed below .venv; nothing else is written outside this folder
+# but package caches.
+PYTHON ?= python3
+BIN := .venv/bin
+PROFILES := default local slurm ec2 codespace
+FIND_LINKS := $(foreach folder,$(PIP_FIND_LINKS),--find-links $(folder))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test setup report lint lock docs clean
+
+run: setup
+	@$(BIN)/snakemake --profile profiles/local $(ARGS)
+
+test: setup
+	@$(BIN)/pytest -n 2 $(ARGS)
+
+report: setup
+	@$(BIN)/snakemake --profile profiles/local results/report/index.html
+
+setup: .setup/done
+
+.setup/done: requirements.lock pyproject.toml workflow/scripts/setup_environment.py
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "installing the pinned packages into .venv"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) --no-deps -e .
+	@for profile in $(filter-out default,$(PROFILES)); do ln -sfn profiles/$$profile $$profile; done
+	@$(BIN)/python workflow/scripts/setup_environment.py
+	@mkdir -p .setup && touch .setup/done
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/mypy
+
+# The lock is made from pyproject.toml. It holds no CUDA packages: torch's own wheel pins those, where it needs any; conda environments and config documentation from their sources.
+lock: setup
+	@env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev --no-annotate \
+	  --custom-compile-command "make lock" -o .setup/lock pyproject.toml
+	@grep -vE '^(nvidia-|cuda-|triton)' .setup/lock | sed -E 's/^(torch==[0-9.]+).*/\1/' | uniq > requirements.lock
+	@$(BIN)/python workflow/scripts/write_docs.py
+
+docs: setup
+	@$(BIN)/python workflow/scripts/write_docs.py
+
+clean:
+	rm -rf results checkpoints logs data/demo .snakemake

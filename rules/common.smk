@@ -1,0 +1,50 @@
+# What the rules share: the resolved configuration, and resources as named functions.
+import shlex
+import subprocess
+
+from snakemake.exceptions import WorkflowError
+
+from trainyard import dag
+from trainyard.config import ConfigError
+
+try:
+    JOBS = dag.Jobs(config, HOME)
+except ConfigError as mistake:
+    # "from None": a mistake in the configuration is told in one line, not in a traceback.
+    raise WorkflowError(str(mistake)) from None
+
+FILES = dag.Files(JOBS)
+PARAMS = dag.Params(JOBS, FILES)
+PYTHON = shlex.quote(sys.executable)
+SCRIPTS = shlex.quote(str(HOME / "workflow" / "scripts"))
+
+
+wildcard_constraints:
+    suite=dag.one_of(JOBS.config.suites),
+    dataset=dag.one_of(JOBS.datasets),
+    model=dag.one_of(JOBS.models),
+    run=dag.one_of(JOBS.run_names),
+    strategy="average|weighted|best",
+
+
+def memory(wildcards, attempt):
+    """MB of a training; half as much again with each attempt."""
+    return int(JOBS.model_of(wildcards).mem_mb * (1 + 0.5 * (attempt - 1)))
+
+
+def minutes(wildcards, attempt):
+    return JOBS.model_of(wildcards).runtime * attempt
+
+
+def gpus(wildcards):
+    return JOBS.model_of(wildcards).gpu
+
+
+def run_threads(wildcards):
+    return JOBS.model_of(wildcards).threads
+
+
+def partial_report():
+    """After a failure: comparison and report from what there is, failed rows shown."""
+    for command in PARAMS.partial_commands():
+        subprocess.run([sys.executable, *command], check=False)

@@ -1,0 +1,92 @@
+# The adapters of a model's shards become one, and the first merge that passes is accepted.
+
+
+rule merge_adapters:
+    input:
+        adapters=FILES.shard_adapters,
+        configs=FILES.shard_configs,
+        metrics=FILES.shard_metrics,
+    output:
+        multiext(
+            "results/{suite}/merged/{model}/{strategy}/",
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "certificate.json",
+        ),
+    params:
+        folders=FILES.shard_folders,
+        rank=PARAMS.rank_flag,
+        code=PARAMS.code("merge_adapters"),
+    log:
+        "logs/merge_adapters/{suite}/{model}-{strategy}.log",
+    benchmark:
+        "benchmarks/merge_adapters/{suite}/{model}-{strategy}.tsv"
+    conda:
+        "../envs/light.yaml"
+    priority: 60
+    shell:
+        "exec {PYTHON} {SCRIPTS}/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.rank}"
+        " --strategy {wildcards.strategy} --output results/{wildcards.suite}/merged/{wildcards.model}/{wildcards.strategy}"
+        " > {log:q} 2>&1"
+
+
+rule validate_merge:
+    input:
+        unpack(FILES.packs),
+        shards=FILES.shard_adapters,
+        merged=FILES.merged,
+        base=FILES.base,
+    output:
+        accepted="results/{suite}/merged/{model}/accepted.json",
+        evaluation="results/{suite}/merged/{model}/evaluation.json",
+        predictions="results/{suite}/merged/{model}/predictions.parquet",
+    params:
+        settings=PARAMS.merge,
+        shards=FILES.shard_folders,
+        merged=PARAMS.merged_folders,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("validate_merge"),
+    log:
+        "logs/validate_merge/{suite}/{model}.log",
+    benchmark:
+        "benchmarks/validate_merge/{suite}/{model}.tsv"
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+    priority: 60
+    shell:
+        "exec {PYTHON} {SCRIPTS}/validate_merge.py --settings {params.settings:q} {params.base} --shards {params.shards:q}"
+        " --merged {params.merged:q} --validation {input.validation:q} --test {input.test:q} --output {output.accepted:q}"
+        " --evaluation {output.evaluation:q} --predictions {output.predictions:q} --threads {threads} > {log:q} 2>&1"
+
+
+use rule fit_baselines as fit_merged_baselines with:
+    input:
+        train=FILES.shard_packs,
+        validation=lambda wildcards: FILES.packs(wildcards)["validation"],
+        test=lambda wildcards: FILES.packs(wildcards)["test"],
+        base=FILES.base,
+    output:
+        "results/{suite}/merged/{model}/baselines.parquet",
+    params:
+        settings=PARAMS.merge,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("fit_baselines"),
+    log:
+        "logs/fit_merged_baselines/{suite}/{model}.log",
+
+
+use rule evaluate_model as evaluate_merge with:
+    input:
+        predictions="results/{suite}/merged/{model}/predictions.parquet",
+        baselines="results/{suite}/merged/{model}/baselines.parquet",
+        info="results/{suite}/merged/{model}/evaluation.json",
+    output:
+        "results/{suite}/merged/{model}/metrics.json",
+    params:
+        settings=PARAMS.merge,
+        code=PARAMS.code("evaluate_model"),
+    log:
+        "logs/evaluate_merge/{suite}/{model}.log",

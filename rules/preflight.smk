@@ -1,0 +1,26 @@
+# Everything that would fail at hour six, checked in the first minute. Ends with 0 either way: its file says the verdict,
+# and training refuses on "fail".
+
+
+rule preflight_check:
+    input:
+        unpack(FILES.packs),
+        base=FILES.base,
+    output:
+        "results/{suite}/preflight/{model}.json",
+    params:
+        settings=PARAMS.run,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("preflight_check"),
+    log:
+        "logs/preflight_check/{suite}/{model}.log",
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+    priority: 10
+    shell:
+        "exec {PYTHON} {SCRIPTS}/preflight_check.py --settings {params.settings:q} --train {input.train:q}"
+        " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,42 @@
+# Comparison of a suite's runs, and one report of all suites.
+
+
+rule compare_models:
+    input:
+        metrics=FILES.suite_metrics,
+    output:
+        table=report(
+            "results/{suite}/comparison.csv",
+            caption="../workflow/report/comparison.rst",
+            category="Comparison",
+            labels={"suite": "{suite}"},
+        ),
+        rows="results/{suite}/comparison.json",
+    params:
+        code=PARAMS.code("compare_models"),
+    log:
+        "logs/compare_models/{suite}.log",
+    conda:
+        "../envs/light.yaml"
+    shell:
+        "exec {PYTHON} {SCRIPTS}/compare_models.py --suite {wildcards.suite} --metrics {input.metrics:q}"
+        " --output {output.table:q} --json {output.rows:q} > {log:q} 2>&1"
+
+
+rule build_report:
+    input:
+        FILES.comparisons(),
+        splits=FILES.split_summaries(),
+    output:
+        page=report("results/report/index.html", caption="../workflow/report/page.rst", category="Report"),
+        status="results/report/STATUS.md",
+    params:
+        suites=JOBS.active_suites(),
+        code=PARAMS.code("build_report"),
+    log:
+        "logs/build_report/report.log",
+    conda:
+        "../envs/light.yaml"
+    shell:
+        "exec {PYTHON} {SCRIPTS}/build_report.py --results results --output {output.page:q} --status {output.status:q}"
+        " --suites {params.suites:q} > {log:q} 2>&1"

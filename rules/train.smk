@@ -1,0 +1,143 @@
+# Base model, training, baselines, evaluation, and scripts found in a folder.
+
+
+rule build_base_model:
+    input:
+        unpack(FILES.base_packs),
+    output:
+        multiext("results/{suite}/base/{model}/", "config.json", "model.safetensors", "tokenizer.json", "base.json"),
+    params:
+        settings=PARAMS.base_model,
+        code=PARAMS.code("build_base_model"),
+    log:
+        "logs/build_base_model/{suite}/{model}.log",
+    benchmark:
+        "benchmarks/build_base_model/{suite}/{model}.tsv"
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=memory,
+    priority: 100
+    shell:
+        "exec {PYTHON} {SCRIPTS}/build_base_model.py --settings {params.settings:q} --train {input.train:q}"
+        " --validation {input.validation:q} --output results/{wildcards.suite}/base/{wildcards.model}"
+        " --threads {threads} > {log:q} 2>&1"
+
+
+rule train_model:
+    input:
+        unpack(FILES.packs),
+        preflight=ancient(FILES.preflight),
+        base=FILES.base,
+    output:
+        model="results/{suite}/runs/{run}/model.safetensors",
+        history="results/{suite}/runs/{run}/history.csv",
+        predictions="results/{suite}/runs/{run}/predictions.parquet",
+        info="results/{suite}/runs/{run}/train.json",
+    params:
+        settings=PARAMS.run,
+        epochs=PARAMS.run_value("epochs"),
+        batch=PARAMS.run_value("batch_size"),
+        lr=PARAMS.run_value("lr"),
+        seed=PARAMS.run_value("seed"),
+        base=PARAMS.base_flag,
+        code=PARAMS.code("train_model"),
+    log:
+        "logs/train_model/{suite}/{run}.log",
+    benchmark:
+        "benchmarks/train_model/{suite}/{run}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        run=dag.one_of(JOBS.runs_saved_as("model")),
+    threads: run_threads
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=gpus,
+    priority: 50
+    shell:
+        "exec {PYTHON} {SCRIPTS}/train_model.py --settings {params.settings:q} --train {input.train:q}"
+        " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
+        " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
+        " --code {params.code} --threads {threads} --watch-parent --log {log:q}"
+
+
+use rule train_model as train_adapter with:
+    output:
+        model="results/{suite}/runs/{run}/adapter_model.safetensors",
+        adapter="results/{suite}/runs/{run}/adapter_config.json",
+        history="results/{suite}/runs/{run}/history.csv",
+        predictions="results/{suite}/runs/{run}/predictions.parquet",
+        info="results/{suite}/runs/{run}/train.json",
+    wildcard_constraints:
+        run=dag.one_of(JOBS.runs_saved_as("adapter")),
+
+
+rule fit_baselines:
+    input:
+        unpack(FILES.packs),
+        base=FILES.base,
+    output:
+        "results/{suite}/runs/{run}/baselines.parquet",
+    params:
+        settings=PARAMS.run,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("fit_baselines"),
+    log:
+        "logs/fit_baselines/{suite}/{run}.log",
+    conda:
+        "../envs/light.yaml"
+    resources:
+        mem_mb=1000,
+    shell:
+        "exec {PYTHON} {SCRIPTS}/fit_baselines.py --settings {params.settings:q} --train {input.train:q}"
+        " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule evaluate_model:
+    input:
+        predictions="results/{suite}/runs/{run}/predictions.parquet",
+        baselines="results/{suite}/runs/{run}/baselines.parquet",
+        info="results/{suite}/runs/{run}/train.json",
+    output:
+        "results/{suite}/runs/{run}/metrics.json",
+    params:
+        settings=PARAMS.run,
+        code=PARAMS.code("evaluate_model"),
+    log:
+        "logs/evaluate_model/{suite}/{run}.log",
+    conda:
+        "../envs/light.yaml"
+    wildcard_constraints:
+        run=dag.one_of(JOBS.runs_saved_as("any")),
+    priority: 30
+    shell:
+        "exec {PYTHON} {SCRIPTS}/evaluate_model.py --settings {params.settings:q} --predictions {input.predictions:q}"
+        " --baselines {input.baselines:q} --train-json {input.info:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule run_script:
+    input:
+        FILES.script,
+    output:
+        metrics="results/{suite}/runs/{run}/metrics.json",
+        info="results/{suite}/runs/{run}/train.json",
+    params:
+        settings=PARAMS.script,
+        code=PARAMS.code("run_script"),
+    log:
+        "logs/run_script/{suite}/{run}.log",
+    benchmark:
+        "benchmarks/run_script/{suite}/{run}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        run=dag.one_of(JOBS.script_names),
+    resources:
+        mem_mb=1500,
+    priority: 30
+    shell:
+        "exec {PYTHON} {SCRIPTS}/run_script.py --script {input:q} --settings {params.settings:q}"
+        " --output results/{wildcards.suite}/runs/{wildcards.run} --threads {threads} --log {log:q}"

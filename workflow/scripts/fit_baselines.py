@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Fit a trivial and a simple baseline beside a model, on the same data, and write their predictions.
+
+Trivial looks at no input (majority, mean, unigram); simple is what ten minutes of work give (logistic regression on
+feature statistics, an n-gram). Fitted on the training split, predicted for validation and test; needs no torch.
+"""
+
+import argparse
+import importlib
+
+from trainyard.command import run_command, thread_limit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or @file")
+    for split in ("train", "validation", "test"):
+        parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
+    parser.add_argument("--base-model", help="LoRA: folder of the base model, whose tokenizer is used")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--output", required=True, help="baselines.parquet")
+    args = parser.parse_args()
+    thread_limit(args.threads)
+
+    from trainyard.config.jobs import read_settings
+    from trainyard.data.predictions import PredictionTable
+    from trainyard.data.views import open_view
+
+    settings = read_settings(args.settings)
+    if args.base_model:
+        settings["base_model"] = args.base_model
+    fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines
+    train = open_view(args.train, "train", settings["fold"])
+    table = PredictionTable()
+    for split in ("validation", "test"):
+        held = open_view(getattr(args, split), split, settings["fold"])
+        for baseline in fit(settings, train, held):
+            table.add(held.pack, baseline.items, split, baseline.parts, level=baseline.level, name=baseline.name)
+            print(f"{split}: {baseline.level}: {baseline.name}: {', '.join(baseline.parts)}")
+    table.write(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,86 @@
+"""What a running training says about itself: checkpoints/{suite}/{run}/progress.json."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from snakemake_logger_plugin_trainyard.words import duration, span
+
+SILENT = 180.0  # seconds without news that are worth telling
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """One progress.json; `updated` and `pid_started` in epoch seconds where they can be read so."""
+
+    suite: str
+    run: str
+    values: dict[str, Any]
+    updated: float
+
+    @property
+    def age(self) -> float:
+        return max(0.0, time.time() - self.updated)
+
+    def number(self, name: str) -> float | None:
+        value = self.values.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def left(self) -> tuple[float, float] | None:
+        """Seconds left, low and high, counted down since the training said so."""
+        middle = self.number("eta_seconds")
+        low, high = self.number("eta_low"), self.number("eta_high")
+        if middle is None and low is None:
+            return None
+        low = low if low is not None else 0.8 * (middle or 0)
+        high = high if high is not None else 1.25 * (middle if middle is not None else low)
+        return max(0.0, low - self.age), max(0.0, high - self.age)
+
+    def words(self) -> str:
+        """`epoch 3/10  loss 0.523  40–50 s left`."""
+        parts = []
+        epoch, epochs = self.number("epoch"), self.number("epochs")
+        if epoch is not None:
+            parts.append(f"epoch {epoch:g}" + (f"/{epochs:g}" if epochs else ""))
+        loss = self.number("validation_loss")
+        loss = loss if loss is not None else self.number("loss")
+        if loss is not None:
+            parts.append(f"loss {loss:.3g}")
+        left = self.left()
+        if self.age > SILENT:
+            parts.append(f"no news for {duration(self.age)}")
+        elif left:
+            parts.append(f"{span(*left)} left")
+        return "  ".join(parts)
+
+
+def seconds_of(value: Any) -> float | None:
+    """Epoch seconds of a number or an ISO time (a time without zone is local)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            return None
+    return None
+
+
+def read_heartbeat(suite: str, run: str, folder: Path = Path("checkpoints")) -> Heartbeat | None:
+    """The heartbeat of a run, or None where there is none that can be read."""
+    path = folder / suite / run / "progress.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        updated = seconds_of(values.get("updated")) or path.stat().st_mtime
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Heartbeat(suite, run, values, updated)
+
+
+def all_heartbeats(folder: Path = Path("checkpoints")) -> list[Heartbeat]:
+    """Every heartbeat below `folder`, by suite and run."""
+    found = [read_heartbeat(p.parent.parent.name, p.parent.name, folder) for p in sorted(folder.glob("*/*/progress.json"))]
+    return [h for h in found if h]

@@ -1,0 +1,66 @@
+"""What every command shares: errors in one line, a log an attempt, capped threads."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+# Mistakes of input, settings and machine: said in one line. Anything else is a bug of ours and keeps its traceback.
+PERSONAL = (ValueError, OSError, RuntimeError, MemoryError)
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's main() and leave with its exit code. TRAINYARD_DEBUG=1 keeps every traceback."""
+    try:
+        code = main() or 0
+    except KeyboardInterrupt:
+        code = 130
+    except PERSONAL as error:
+        if os.environ.get("TRAINYARD_DEBUG") or not str(error):
+            traceback.print_exc()
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Interpreter shutdown with torch loaded takes up to half a second, and every output is on disk by now.
+    os._exit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """The error in one line, as a person should read it."""
+    if isinstance(error, OSError) and error.strerror:
+        names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n)
+        return f"{names}: {error.strerror}" if names else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def attempt_log(log: str | None) -> None:
+    """Send stdout and stderr to `<stem>.<UTC time>.log` beside `log`, and make `log` the same file.
+
+    Snakemake has one log a job and overwrites it on the next attempt; so the attempt's own file is what is written.
+    """
+    if not log:
+        return
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f"{path.stem}.{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log")
+    handle = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    link = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        os.link(own, link)
+    except OSError:  # no hard links on this filesystem
+        link.symlink_to(own.name)
+    os.replace(link, path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def thread_limit(threads: int) -> None:
+    """Cap the threads of numeric libraries; must run before they are imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+        os.environ[name] = "false" if name == "TOKENIZERS_PARALLELISM" else str(threads)

@@ -1,0 +1,130 @@
+"""What a job is told, as params: settings in one JSON text, fingerprints of code and data.
+
+A change of a param reruns the job, so nothing that only says where or how fast belongs here.
+"""
+
+import json
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.jobs import dataset_settings, run_settings
+from trainyard.dag.files import Files
+from trainyard.dag.jobs import Jobs
+from trainyard.data.stamp import data_stamp
+from trainyard.train.fingerprint import code_fingerprint
+
+
+def as_json(value: Any) -> str:
+    """Compact JSON in a fixed order: a param that changes only when what it says changes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Params:
+    """Param functions of the rules."""
+
+    def __init__(self, jobs: Jobs, files: Files):
+        self.jobs, self.files = jobs, files
+
+    # ---- settings ----------------------------------------------------------------------------------------------
+    def generator(self, wildcards: Any) -> str:
+        d = self.jobs.dataset(wildcards.suite, wildcards.dataset)
+        return as_json({"generator": d.generator, "generate": d.generate, "seed": d.seed})
+
+    def dataset(self, wildcards: Any) -> str:
+        return as_json(dataset_settings(self.jobs.config, wildcards.suite, wildcards.dataset))
+
+    def run(self, wildcards: Any) -> str:
+        """Settings of a run, or of a model's first run."""
+        return as_json(run_settings(self.jobs.config, self.jobs.run_of(wildcards)))
+
+    def run_value(self, key: str) -> Callable[[Any], Any]:
+        """One setting of the run as a param of its own, so that the printed reason of a rerun can be read."""
+        return partial(_run_value, self.jobs, key)
+
+    def base_model(self, wildcards: Any) -> str:
+        return as_json(self.jobs.model_of(wildcards).base.model_dump(mode="json"))
+
+    def merge(self, wildcards: Any) -> str:
+        run, model = self.jobs.run_of(wildcards), self.jobs.model_of(wildcards)
+        return as_json({
+            **run_settings(self.jobs.config, run), "run": f"{run.model}-merged", "shard": 0, "merge": model.merge.model_dump(mode="json"),
+        })  # fmt: skip
+
+    def script(self, wildcards: Any) -> str:
+        settings, discover = self.jobs.config.settings, self.jobs.config.suites[wildcards.suite].discover
+        return as_json({
+            "suite": wildcards.suite, "run": wildcards.run, "model": wildcards.run, "minutes": discover.minutes if discover else 60,
+            "epochs": settings.epochs, "folds": settings.folds, "batch_size": settings.batch_size, "extra_args": settings.extra_args,
+        })  # fmt: skip
+
+    # ---- flags -------------------------------------------------------------------------------------------------
+    def base_flag(self, wildcards: Any) -> str:
+        """The --base-model flag, quoted for the shell; empty for models without a base."""
+        name = self.jobs.run_of(wildcards).model
+        if not self.jobs.is_lora(wildcards.suite, name):
+            return ""
+        given = self.jobs.model(wildcards.suite, name).base_model
+        return f"--base-model {shlex.quote(given or f'results/{wildcards.suite}/base/{name}')}"
+
+    def rank_flag(self, wildcards: Any) -> str:
+        rank = self.jobs.model_of(wildcards).merge.rank
+        return f"--rank {rank}" if rank else ""
+
+    def merged_folders(self, wildcards: Any) -> list[str]:
+        return [f"{strategy}={folder}" for strategy, folder in self.files.merged_folders(wildcards).items()]
+
+    # ---- fingerprints ------------------------------------------------------------------------------------------
+    def data_stamp(self, wildcards: Any) -> str:
+        root = self.jobs.dataset(wildcards.suite, wildcards.dataset).root
+        return data_stamp(Path(root).expanduser()) if root else "generated"
+
+    def code(self, script: str) -> Callable[[Any], str]:
+        """Fingerprint of a command, and of the modules it loads by name for the job."""
+        return partial(_code, self, script)
+
+    def modules(self, script: str, wildcards: Any) -> list[str]:
+        """Modules that a command loads by name, and that its imports therefore do not show."""
+        if script == "generate_data":
+            return [f"trainyard.data.generate.{self.jobs.dataset(wildcards.suite, wildcards.dataset).generator}"]
+        if script in ("index_dataset", "copy_to_local"):
+            return [f"trainyard.data.{self.jobs.dataset(wildcards.suite, wildcards.dataset).format}"]
+        if script in ("build_base_model", "validate_merge"):
+            return ["trainyard.data.chat"]
+        if script not in ("train_model", "preflight_check", "fit_baselines"):
+            return []
+        architecture = ARCHITECTURES[self.jobs.model_of(wildcards).architecture]
+        chat = ["trainyard.data.chat"] if architecture.format == "chat" else []
+        loaded = f"trainyard.baselines.{architecture.format}" if script == "fit_baselines" else architecture.target.partition(":")[0]
+        return [*chat, loaded]
+
+    # ---- after a failure ---------------------------------------------------------------------------------------
+    def partial_commands(self) -> list[list[str]]:
+        """Commands (without python) that build comparison and report from what there is."""
+        scripts = self.jobs.home / "workflow" / "scripts"
+        commands = []
+        for suite in self.jobs.active_suites():
+            there = [m for m in self.files.suite_metrics(SimpleNamespace(suite=suite)) if Path(m).exists()]
+            commands.append([
+                str(scripts / "compare_models.py"), "--suite", suite, "--partial", "--expected", as_json(self.jobs.expected(suite)),
+                "--summary", "results/summary.json", "--output", f"results/{suite}/comparison.csv",
+                "--json", f"results/{suite}/comparison.json", "--metrics", *there,
+            ])  # fmt: skip
+        commands.append([
+            str(scripts / "build_report.py"), "--partial", "--results", "results", "--output", "results/report/index.html",
+            "--status", "results/report/STATUS.md", "--suites", *self.jobs.active_suites(),
+        ])  # fmt: skip
+        return commands
+
+
+def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:
+    return run_settings(jobs.config, jobs.run_of(wildcards))[key]
+
+
+def _code(params: Params, script: str, wildcards: Any) -> str:
+    path = params.jobs.home / "workflow" / "scripts" / f"{script}.py"
+    return code_fingerprint(path, params.modules(script, wildcards))

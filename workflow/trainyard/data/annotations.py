@@ -1,0 +1,126 @@
+"""Files of annotations (JSON list, JSONL, CSV) and which sample each of their rows belongs to."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainyard.config.base import nearest
+from trainyard.data.errors import DataError
+from trainyard.data.lines import scan_rows
+from trainyard.data.names import shorten
+from trainyard.data.table_file import table_rows
+
+PATH_KEYS = ("path", "file", "filename", "file_name", "item_name", "name", "id", "audio", "audio_path", "midi", "midi_path", "wav", "video")
+
+
+def read_json_row(data: bytes) -> dict[str, Any]:
+    """One row of a JSONL file. Raises ValueError in words: not UTF-8, not JSON, not an object."""
+    try:
+        row = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start} of the row)") from None
+    except RecursionError:
+        raise ValueError("not usable JSON: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON {type(row).__name__}, not an object")
+    return row
+
+
+def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
+    """All rows of a file of annotations: (byte offset, or row number of a CSV; size in bytes; the row or why it has none).
+
+    A JSON file may hold a list of objects, one object a line, or one object whose values are objects: then the key joins
+    the row as "path" if that has none.
+    """
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return [(i, 0, row.get("") or dict(row)) for i, row in enumerate(table_rows(path))]
+    starts, sizes = scan_rows(path)
+    rows: list[tuple[int, int, dict[str, Any] | str]] = []
+    with open(path, "rb") as file:
+        for start, size in zip(starts.tolist(), sizes.tolist()):
+            file.seek(start)
+            try:
+                rows.append((start, size, read_json_row(file.read(size))))
+            except ValueError as error:
+                rows.append((start, size, str(error)))
+    if rows and all(isinstance(row, str) for _, _, row in rows):
+        keyed = _keyed(path)
+        if keyed is None:
+            raise DataError(f"{path}: no row of it can be read; the first is {rows[0][2]}; expected JSONL, a JSON list of objects or CSV")
+        return keyed
+    return rows
+
+
+def _keyed(path: Path) -> list[tuple[int, int, dict[str, Any] | str]] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        return None
+    return [(i, 0, {"path": key} | row) for i, (key, row) in enumerate(value.items())]
+
+
+def path_key(rows: Sequence[dict[str, Any]], wanted: str | None, file: Path) -> str:
+    """The key of the rows that names a sample's file: the one asked for, or the first usual one. Raises DataError."""
+    first = next(iter(rows), {})
+    if wanted is not None:
+        if not any(wanted in row for row in rows):
+            raise DataError(f"{file}: fields.path is '{wanted}', but no row has that{nearest(wanted, list(first))}")
+        return wanted
+    for key in PATH_KEYS:
+        if isinstance(first.get(key), str):
+            return key
+    raise DataError(f"{file}: cannot tell which of {', '.join(map(str, first))} names a sample's file; say so with fields: {{path: KEY}}")
+
+
+def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, root: Path) -> tuple[list[int], list[str]]:
+    """For each path the number of its row, or -1; and remarks.
+
+    A row belongs to a file when its value is the file's path below the root, with or without the ending, or with its last
+    `#` for the last `/` (M4Singer's item_name); else when it is the name of exactly one file, with or without the ending.
+    """
+    exact: dict[str, int] = {}
+    names: dict[str, int] = {}
+    for i, path in enumerate(paths):
+        exact[path] = i
+    for i, path in enumerate(paths):
+        stem = os.path.splitext(path)[0]
+        exact[stem] = i if exact.get(stem, i) == i else -1
+        for name in {path.rsplit("/", 1)[-1], stem.rsplit("/", 1)[-1]}:
+            names[name] = i if names.get(name, i) == i else -1
+    joined = [-1] * len(paths)
+    lost, again = [], 0
+    for number, row in enumerate(rows):
+        value = row.get(key)
+        at = _find(str(value), exact, names, root) if isinstance(value, (str, int)) else -1
+        if at < 0:
+            lost.append(str(value))
+        elif joined[at] >= 0:
+            again += 1
+        else:
+            joined[at] = number
+    notes = []
+    if lost:
+        notes.append(f"{len(lost)} annotation rows name no file here, such as '{shorten(lost[0], 60)}'")
+    if again:
+        notes.append(f"{again} annotation rows name a file that an earlier row names; the first row counts")
+    return joined, notes
+
+
+def _find(value: str, exact: dict[str, int], names: dict[str, int], root: Path) -> int:
+    value = value.strip().removeprefix("./")
+    tries = [value, "/".join(value.rsplit("#", 1)), value.replace("\\", "/")]
+    if value.startswith("/"):
+        tries.append(value.removeprefix(str(root).rstrip("/") + "/"))
+    for candidate in tries:
+        if (at := exact.get(candidate, -1)) >= 0:
+            return at
+    for candidate in tries:
+        if (at := names.get(candidate.rsplit("/", 1)[-1], -1)) >= 0:
+            return at
+    return -1

@@ -1,0 +1,216 @@
+"""Chat rows: a prompt and the answer a model shall learn, from JSONL of any field names, packed as JSONL."""
+
+import json
+import mmap
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainyard.data.files import replacing
+from trainyard.data.refused import Refused
+
+FIELDS = ("prompt", "prompt_pattern", "answer", "answer_pattern", "messages")
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
+
+
+class ChatReader:
+    """Reads one JSONL line into prompt and answer.
+
+    `context["fields"]` says where they are: `prompt` and `answer` name fields (dotted for nested ones); with
+    `prompt_pattern` or `answer_pattern` the first group of that regular expression (`.` matches newlines too) is cut
+    out of the field; `messages` names a list of {"role", "content"} (or {"from", "value"}) whose last answer is the
+    answer. Without `fields`, `messages` is tried first, then `prompt` and `answer`. Objects become compact JSON text.
+    """
+
+    def __init__(self, features: Any, root: Path, context: dict):
+        self.features, self.fields = features, dict(context.get("fields") or {})
+        unknown = sorted(set(self.fields) - set(FIELDS))
+        if unknown:
+            raise ValueError(f"fields: unknown key '{unknown[0]}'; chat rows know {', '.join(FIELDS)}")
+        self.patterns = {}
+        for name in ("prompt", "answer"):
+            pattern = self.fields.get(f"{name}_pattern")
+            if pattern is not None:
+                self.patterns[name] = _compile(f"fields.{name}_pattern", pattern)
+
+    def read(self, blobs: list[bytes], sample: dict) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | str]]:
+        """Ragged texts "prompt", "answer" and "messages" (JSON of the turns before the prompt, or ""). Raises Refused."""
+        row = _parse(blobs[0])
+        if not isinstance(row, dict):
+            raise Refused(f"a JSON object was expected, found {type(row).__name__}")
+        messages = self.fields.get("messages") or ("messages" if not self.fields and isinstance(row.get("messages"), list) else None)
+        if messages:
+            before, prompt, answer = _conversation(look_up(row, messages), messages)
+        else:
+            before, prompt, answer = [], self._text(row, "prompt"), self._text(row, "answer")
+        length = len(prompt) + len(answer) + sum(len(turn["content"]) for turn in before)
+        if length > self.features.max_chars:
+            raise Refused(f"{length} characters, more than max_chars {self.features.max_chars}")
+        return {}, {"prompt": prompt, "answer": answer, "messages": json.dumps(before, ensure_ascii=False) if before else ""}
+
+    def _text(self, row: dict, name: str) -> str:
+        field = self.fields.get(name, name)
+        text = as_text(look_up(row, field), field)
+        if name in self.patterns:
+            found = self.patterns[name].search(text)
+            if not found or found.group(1) is None:
+                raise Refused(f"{name}_pattern finds nothing in field '{field}'")
+            text = found.group(1).strip()
+        if not text.strip():
+            raise Refused(f"the {name} (field '{field}') is empty")
+        return text
+
+    def meta(self) -> dict:
+        return {"format": "chat"}
+
+
+def look_up(row: dict, field: str) -> Any:
+    """The value of a field, dotted for nested ones (`a.b`, `a.0.b` in lists). Raises Refused when it is missing."""
+    if field in row:
+        return row[field]
+    value: Any = row
+    for part in field.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            raise Refused(f"field '{field}' is missing; the row has {', '.join(map(str, list(row)[:8])) or 'no fields'}")
+    return value
+
+
+def as_text(value: Any, field: str) -> str:
+    """A field's value as text: strings as they are, objects and lists as compact JSON. Raises Refused for anything else."""
+    if isinstance(value, dict | list):
+        value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if not isinstance(value, str):
+        raise Refused(f"field '{field}' is not text but {'null' if value is None else type(value).__name__}")
+    if "\0" in value:
+        raise Refused(f"field '{field}' holds a NUL character")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(f"field '{field}' holds half of a surrogate pair, which is not text") from None
+    return value
+
+
+def _parse(blob: bytes) -> Any:
+    try:
+        return json.loads(bytes(blob).decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise Refused("not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"not JSON: {error}") from None
+
+
+def _compile(name: str, pattern: str) -> re.Pattern:
+    try:
+        compiled = re.compile(pattern, re.DOTALL)
+    except re.error as error:
+        raise ValueError(f"{name} is not a regular expression: {error}") from None
+    if compiled.groups < 1:
+        raise ValueError(f"{name} needs a group in parentheses: its text is taken")
+    return compiled
+
+
+def _conversation(turns: Any, field: str) -> tuple[list[dict], str, str]:
+    """The turns before the last question, that question, and its answer."""
+    if not isinstance(turns, list):
+        raise Refused(f"field '{field}' is not a list of messages")
+    out = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise Refused(f"field '{field}' holds a message that is not an object")
+        role = turn.get("role", turn.get("from"))
+        if role not in ROLES:
+            raise Refused(f"field '{field}' holds a message with the role {role!r}")
+        out.append({"role": ROLES[role], "content": as_text(turn.get("content", turn.get("value")), field)})
+    while out and out[-1]["role"] != "assistant":
+        out.pop()
+    if len(out) < 2 or out[-2]["role"] != "user" or not out[-1]["content"].strip() or not out[-2]["content"].strip():
+        raise Refused(f"field '{field}' holds no answer of an assistant to a user")
+    return out[:-2], out[-2]["content"], out[-1]["content"]
+
+
+class ChatPack:
+    """Packed chat rows: a JSONL file with id, group, prompt, answer (and messages) a line, mapped.
+
+    Where lines begin is found at the first use; rows are parsed when they are asked for.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.meta: dict[str, Any] = {"format": "chat"}
+        self._ends: np.ndarray | None = None
+        with open(self.path, "rb") as file:
+            self._size = os.fstat(file.fileno()).st_size
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else b""
+
+    def __len__(self) -> int:
+        return len(self._line_ends())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names()
+
+    def names(self) -> list[str]:
+        return ["id", "group", "prompt", "answer", "messages"]
+
+    def row(self, row: int) -> dict[str, Any]:
+        """One row as it was written. Raises ValueError naming file and line."""
+        ends = self._line_ends()
+        start = int(ends[row - 1]) + 1 if row else 0
+        try:
+            return json.loads(self._map[start : int(ends[row])])
+        except ValueError as error:
+            raise ValueError(f"{self.path}: line {row + 1} is not JSON: {error}; make the local copy again") from None
+
+    def text(self, name: str, row: int) -> str:
+        return self.row(row).get(name, "")
+
+    def texts(self, name: str, rows: Iterable[int] | None = None) -> list[str]:
+        return [self.text(name, int(r)) for r in (range(len(self)) if rows is None else rows)]
+
+    def _line_ends(self) -> np.ndarray:
+        """Where each line ends (its newline, or the end of the file), int64."""
+        if self._ends is None:
+            found = []
+            for at in range(0, self._size, 1 << 24):
+                block = np.frombuffer(self._map[at : at + (1 << 24)], np.uint8)
+                found.append(np.flatnonzero(block == 10) + at)
+            ends = np.concatenate(found) if found else np.zeros(0, np.int64)
+            if self._size and self._map[-1:] != b"\n":
+                ends = np.append(ends, self._size)
+            self._ends = ends.astype(np.int64)
+        return self._ends
+
+
+class ChatWriter:
+    """Writes a ChatPack row by row, with PackWriter's interface; nothing is left behind when the block fails."""
+
+    def __init__(self, path: str | os.PathLike, meta: dict[str, Any] | None = None):
+        self.path, self.length = Path(path), 0
+
+    def __enter__(self):
+        self._replacing = replacing(self.path)
+        self._file = open(self._replacing.__enter__(), "wb")
+        return self
+
+    def add(self, fixed: dict[str, np.ndarray], ragged: dict[str, Any]) -> None:
+        """Texts are written; tensors that other formats carry (labels, folds) have no place here."""
+        row = {name: ragged[name] for name in ("id", "group", "prompt", "answer")}
+        if ragged.get("messages"):
+            row["messages"] = ragged["messages"]
+        try:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
+            line = json.dumps(row, separators=(",", ":")).encode()
+        self._file.write(line + b"\n")
+        self.length += 1
+
+    def __exit__(self, *failure):
+        self._file.close()
+        return self._replacing.__exit__(*failure)

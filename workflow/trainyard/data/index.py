@@ -1,0 +1,266 @@
+"""The index: a row a sample, from names, tables and byte offsets, without opening a sample file.
+
+| column | |
+|---|---|
+| id | unique: the path below the root, or `path#row` |
+| path | below the root, as text (see names) |
+| row | number of a table's row, byte offset of a JSON row; -1 for whole files |
+| size | bytes of the file or row |
+| label, group | texts; label is null without a rule; group equals id when groups are unknown |
+| extra | the row of annotations or of the table as JSON, or null |
+| refused | why the sample cannot be used, or null |
+The parquet metadata entry `trainyard` says what the rows cannot: format, whether groups are known, remarks, and size and
+time of the files that offsets point into.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard.config.base import nearest
+from trainyard.config.features import FEATURES
+from trainyard.config.load import validate
+from trainyard.config.schema import Dataset, ValueRule
+from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
+from trainyard.data.errors import DataError
+from trainyard.data.files import replacing, unit_hash
+from trainyard.data.lines import scan_rows
+from trainyard.data.names import from_text, to_text
+from trainyard.data.rules import Row, find_values
+from trainyard.data.table_file import BAD_ROW, table_rows
+from trainyard.data.walk import Found, base_folder, list_samples, walk
+
+COLUMNS = ("id", "path", "row", "size", "label", "group", "extra", "refused")
+
+
+def typed_dataset(settings: Mapping[str, Any]) -> Dataset:
+    """The settings of a dataset as their typed object; the root's place is given apart. Raises ConfigError."""
+    values = {k: v for k, v in settings.items() if k not in ("suite", "dataset")}
+    dataset = validate(Dataset, {"root": ".", **values} if values.get("root") is None else values, "settings")
+    return dataset.model_copy(update={"features": validate(FEATURES[dataset.format], dataset.features, "settings: features")})
+
+
+@dataclass
+class Samples:
+    """What the index is made of, column by column; `rows` are parsed annotations, one for each sample or none."""
+
+    id: list[str] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    size: list[int] = field(default_factory=list)
+    refused: list[str | None] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    keep_rows: bool = True
+    notes: list[str] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, id: str, path: str, row: int, size: int, refused: str | None = None, extra: Row = None) -> None:
+        self.id.append(id)
+        self.path.append(path)
+        self.row.append(row)
+        self.size.append(size)
+        self.refused.append(refused)
+        self.rows.append(extra)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+def build_index(root: Path, dataset: Dataset):
+    """The index of a root as a pyarrow table with its metadata. Raises DataError, ConfigError, TableError."""
+    root = Path(root).expanduser()
+    if not root.exists():
+        raise DataError(f"{root}: no such file or folder; mount it or correct the root")
+    build = {"tabular": _table, "chat": _chat, "paired": _paired}.get(dataset.format, _files)
+    samples = build(root, dataset)
+    label = _values(samples, dataset.label, "label", root)
+    group = _values(samples, dataset.group, "group", root)
+    keep = _subset(samples, dataset)
+    return _arrow(samples, dataset, label, group, keep)
+
+
+def write_index(table, path: str | os.PathLike) -> None:
+    """Write atomically."""
+    import pyarrow.parquet as pq
+
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_index(path: str | os.PathLike) -> tuple[dict[str, list], dict[str, Any]]:
+    """Columns as lists and the metadata of an index. Raises DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py") from None
+    missing = [c for c in COLUMNS if c not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
+    meta = json.loads((table.schema.metadata or {}).get(b"trainyard", b"{}"))
+    return {name: table[name].to_pylist() for name in COLUMNS}, meta
+
+
+def _files(root: Path, dataset: Dataset) -> Samples:
+    """One sample a file, joined with annotations where there are any."""
+    samples = Samples()
+    file = _annotations_file(root, dataset) if dataset.annotations else None
+    found = list_samples(root, dataset.glob, dataset.format, [dataset.annotations] if dataset.annotations else [])
+    rows, joined = [], [-1] * len(found)
+    if file is not None:
+        rows = [row for _, _, row in read_rows(file) if isinstance(row, dict)]
+        key = path_key(rows, dataset.fields.get("path"), file)
+        joined, samples.notes = join_rows([f.path for f in found], rows, key, root)
+        if found and not any(j >= 0 for j in joined):
+            raise DataError(
+                f"{file}: none of its {len(rows)} rows names one of the {len(found)} files: '{key}' of the first is "
+                f"'{rows[0].get(key)}', the first file is '{found[0].path}'; correct fields.path or the root"
+            )
+    for file_found, number in zip(found, joined):
+        samples.add(file_found.path, file_found.path, -1, file_found.size, file_found.refused, rows[number] if number >= 0 else None)
+    return samples
+
+
+def _paired(root: Path, dataset: Dataset) -> Samples:
+    """One sample a row of annotations; the row names its files."""
+    if not dataset.annotations:
+        raise DataError(f"{root}: paired data need `annotations`: the file whose rows name an audio and a MIDI file each")
+    file = _annotations_file(root, dataset)
+    samples = Samples(sources=[_source(file, dataset.annotations)])
+    rows = read_rows(file)
+    key = dataset.fields.get("audio", "audio")
+    good = [row for _, _, row in rows if isinstance(row, dict)]
+    if not any(key in row for row in good):
+        known = list(good[0]) if good else []
+        raise DataError(f"{file}: no row has '{key}', which fields.audio asks for{nearest(key, known)}")
+    base = base_folder(root)
+    sizes = {f.path: f for f in walk(base, lambda path: True)}
+    seen: set[str] = set()
+    for number, (offset, size, row) in enumerate(rows):
+        if not isinstance(row, dict):
+            samples.add(f"{dataset.annotations}#{number}", dataset.annotations, offset, size, f"row {number + 1} is {row}")
+            continue
+        path = _below(str(row.get(key)), base)
+        id = f"{path}#{number}" if path in seen else path
+        seen.add(id)
+        there = sizes.get(path, Found(path, 0))
+        samples.add(id, path, offset, there.size, there.refused, row)
+    return samples
+
+
+def _table(root: Path, dataset: Dataset) -> Samples:
+    """One sample a row of the one table."""
+    path, name = find_table(root, dataset)
+    samples = Samples(sources=[_source(path, name)])
+    for number, row in enumerate(table_rows(path)):
+        samples.add(f"{name}#{number}", name, number, 0, row.get(BAD_ROW) or None, {k: v for k, v in row.items() if k != BAD_ROW})
+    if not len(samples):
+        raise DataError(f"{path}: the table has a header and no rows")
+    return samples
+
+
+def find_table(root: Path, dataset: Dataset) -> tuple[Path, str]:
+    """The one table of a root and its name below it. Raises DataError when there are several."""
+    found = [f for f in list_samples(root, dataset.glob, "tabular") if f.refused is None]
+    if len(found) > 1:
+        names = ", ".join(f"'{f.path}'" for f in found[:4])
+        raise DataError(f"{root}: {len(found)} tables ({names}{', …' if len(found) > 4 else ''}); give a glob that fits one, or the file as root")
+    return base_folder(root) / from_text(found[0].path), found[0].path
+
+
+def _chat(root: Path, dataset: Dataset) -> Samples:
+    """One sample a row of every JSON file, by byte offset; rows are parsed only when a rule looks into them."""
+    rules = [rule for rule in (dataset.label, dataset.group) if rule is not None]
+    parse = any(rule.column is not None or rule.field is not None for rule in rules)
+    samples = Samples(keep_rows=False)
+    for found in list_samples(root, dataset.glob, "chat"):
+        if found.refused:
+            samples.add(found.path, found.path, -1, 0, found.refused)
+            continue
+        path = base_folder(root) / from_text(found.path)
+        samples.sources.append(_source(path, found.path))
+        starts, sizes = scan_rows(path)
+        with open(path, "rb") as file:
+            for number, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist())):
+                row, why = None, None
+                if parse:
+                    file.seek(start)
+                    try:
+                        row = read_json_row(file.read(size))
+                    except ValueError as error:
+                        why = str(error)
+                samples.add(f"{found.path}#{number}", found.path, start, size, why, row)
+    if not len(samples):
+        raise DataError(f"{root}: its JSON files hold no rows")
+    return samples
+
+
+def _annotations_file(root: Path, dataset: Dataset) -> Path:
+    file = base_folder(root) / (dataset.annotations or "")
+    if not file.is_file():
+        near = [to_text(p.name) for p in file.parent.iterdir() if p.is_file()] if file.parent.is_dir() else []
+        raise DataError(f"{file}: no such file of annotations{nearest(file.name, sorted(near)[:20])}")
+    return file
+
+
+def _below(path: str, base: Path) -> str:
+    """A path of an annotation as one below the root, where it is."""
+    path = path.strip().removeprefix("./")
+    return path.removeprefix(str(base).rstrip("/") + "/") if path.startswith("/") else path
+
+
+def _source(path: Path, name: str) -> dict[str, Any]:
+    status = path.stat()
+    return {"path": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _values(samples: Samples, rule: ValueRule | None, what: str, root: Path) -> list[str | None]:
+    if rule is None:
+        return [None] * len(samples)
+    good = [i for i in range(len(samples)) if samples.refused[i] is None]
+    found, reasons = find_values(rule, what, [samples.path[i] for i in good], [samples.rows[i] for i in good], str(root))
+    values: list[str | None] = [None] * len(samples)
+    for i, value, reason in zip(good, found, reasons):
+        # Names may hold what JSON and parquet do not take: a lone surrogate from "\ud800" in a JSON string.
+        values[i] = None if value is None else value.encode("utf-8", "backslashreplace").decode()
+        samples.refused[i] = reason
+    return values
+
+
+def _subset(samples: Samples, dataset: Dataset) -> Sequence[int]:
+    good = [i for i in range(len(samples)) if samples.refused[i] is None]
+    if dataset.subset_size is None or len(good) <= dataset.subset_size:
+        return range(len(samples))
+    # By hash, so a larger subset holds the smaller one, on any machine.
+    salt = f"subset:{dataset.seed}"
+    chosen = set(sorted(good, key=lambda i: (unit_hash(samples.id[i], salt), samples.id[i]))[: dataset.subset_size])
+    samples.notes.append(f"subset: {dataset.subset_size} of {len(good)} samples, by hash")
+    return [i for i in range(len(samples)) if i in chosen or samples.refused[i] is not None]
+
+
+def _arrow(samples: Samples, dataset: Dataset, label: list, group: list, keep: Sequence[int]):
+    import pyarrow as pa
+
+    rows = [samples.rows[i] if samples.keep_rows else None for i in keep]
+    columns = {
+        "id": [samples.id[i] for i in keep],
+        "path": [samples.path[i] for i in keep],
+        "row": [samples.row[i] for i in keep],
+        "size": [samples.size[i] for i in keep],
+        "label": [label[i] for i in keep],
+        "group": [group[i] if group[i] is not None else samples.id[i] for i in keep],
+        "extra": [None if row is None else json.dumps(row) for row in rows],
+        "refused": [samples.refused[i] for i in keep],
+    }
+    meta = {
+        "format": dataset.format, "groups_known": dataset.group is not None, "labels_known": dataset.label is not None,
+        "annotations": dataset.annotations, "notes": samples.notes, "sources": samples.sources,
+    }  # fmt: skip
+    types = {"row": pa.int64(), "size": pa.int64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata={"trainyard": json.dumps(meta)})
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,102 @@
+"""Rows of JSONL files and JSON arrays by byte offset, in blocks, without parsing them."""
+
+import mmap
+import os
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+BLOCK = 8 << 20
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def line_blocks(file: int, block: int = BLOCK) -> Iterator[tuple[int, memoryview, np.ndarray]]:
+    """Whole lines of an open file: (offset of the block, its bytes, ends of its lines), the ends (n,) int64 behind each newline.
+
+    The view is valid until the next block is asked for. A line longer than a block makes the buffer grow to hold it; a last
+    line without a newline gets one. Memory: one block and the longest line.
+    """
+    buffer = bytearray(block + (1 << 16))
+    kept, offset = 0, 0
+    while True:
+        if len(buffer) - kept < block // 2:
+            buffer = buffer + bytearray(len(buffer))
+        view = memoryview(buffer)
+        count = os.readv(file, [view[kept:]])
+        size = kept + count
+        if count == 0:
+            if not size:
+                return
+            buffer[size : size + 1] = b"\n"
+            yield offset, memoryview(buffer)[: size + 1], np.array([size + 1], np.int64)
+            return
+        # Only the new bytes can hold a newline: what was kept is the head of an unfinished line.
+        ends = np.flatnonzero(np.frombuffer(buffer, np.uint8, count, kept) == 10) + (kept + 1)
+        if not len(ends):
+            kept = size
+            continue
+        last = int(ends[-1])
+        yield offset, view[:last], ends
+        kept = size - last
+        view[:kept] = view[last:size]
+        offset += last
+
+
+def scan_lines(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Where the lines of a file that hold anything begin, and their lengths in bytes without the line end; (n,) int64 each."""
+    starts, sizes = [], []
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for offset, view, ends in line_blocks(file):
+            data = np.frombuffer(view, np.uint8)
+            begin = np.concatenate(([0], ends[:-1]))
+            length = ends - begin - 1
+            # CRLF: the carriage return belongs to the line end.
+            length -= (length > 0) & (data[np.maximum(ends - 2, 0)] == 13)
+            keep = length > 0
+            short = np.flatnonzero(keep & (length <= 64))
+            for i in short.tolist():
+                keep[i] = bool(bytes(view[begin[i] : begin[i] + length[i]]).strip())
+            starts.append(begin[keep] + offset)
+            sizes.append(length[keep])
+    finally:
+        os.close(file)
+    empty = np.zeros(0, np.int64)
+    return np.concatenate(starts or [empty]), np.concatenate(sizes or [empty])
+
+
+def scan_array(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Where the objects of a file that holds one JSON array begin, and their lengths in bytes; (n,) int64 each."""
+    starts, ends, depth = [], [], 0
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for token in _TOKENS.finditer(data):
+            kind = token[0]
+            if kind in (b"{", b"["):
+                depth += 1
+                if depth == 2:
+                    starts.append(token.start())
+            elif kind in (b"}", b"]"):
+                if depth == 2:
+                    ends.append(token.end())
+                depth -= 1
+        if len(ends) < len(starts):
+            ends.append(len(data))  # cut off in the middle: the last object is refused when it is parsed
+    begin = np.array(starts, np.int64)
+    return begin, np.array(ends, np.int64)[: len(begin)] - begin
+
+
+def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a JSONL file or of a JSON array, whatever the file is called: (starts, lengths), (n,) int64 each."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    if not head:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if head[start:].lstrip().startswith(b"["):
+        return scan_array(path)
+    starts, sizes = scan_lines(path)
+    if start and len(starts) and starts[0] == 0:
+        # A byte order mark is not part of the first row.
+        starts[0], sizes[0] = start, sizes[0] - start
+    return starts, sizes

@@ -1,0 +1,239 @@
+"""Dividing samples: train, validation and test, folds, shards. Every choice comes from hashes and counts, so it is the
+same on any machine, and a group is never divided (but by shards, whose sizes are exact)."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trainyard.config.schema import Dataset
+from trainyard.data.errors import DataError
+from trainyard.data.files import replacing, unit_hash
+
+MAX_CLASSES = 64  # more different labels than that are numbers or names, not classes to balance
+NONE = ""  # the split of a refused sample
+
+
+@dataclass
+class Splits:
+    """A row a sample, in index order: split (train, validation, test; with folds all; refused: empty), fold, inner, shard."""
+
+    split: list[str]
+    fold: np.ndarray
+    inner: np.ndarray
+    shard: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+def split_samples(index: dict[str, list], dataset: Dataset) -> Splits:
+    """Divide the samples of an index that are not refused. Raises DataError where there are too few groups."""
+    good = [i for i, reason in enumerate(index["refused"]) if reason is None]
+    groups = [index["group"][i] for i in good]
+    labels = [index["label"][i] for i in good]
+    n = len(index["id"])
+    out = Splits([NONE] * n, np.zeros(n, np.int16), np.zeros(n, bool), np.zeros(n, np.int32))
+    rows = np.array(good, np.int64)
+    if dataset.folds:
+        fold, inner = assign_folds(groups, labels, dataset, out.notes)
+        out.fold[rows], out.inner[rows] = fold, inner
+        for i in good:
+            out.split[i] = "all"
+    else:
+        for i, name in zip(good, assign_splits(groups, dataset, out.notes)):
+            out.split[i] = name
+    if dataset.shards:
+        ids = index["id"]
+        train = [i for i in good if out.split[i] in ("train", "all")]
+        known = dataset.group is not None
+        out.shard[np.array(train, np.int64)] = assign_shards(
+            [ids[i] for i in train], [index["group"][i] for i in train] if known else None, dataset.shards, dataset.seed, out.notes
+        )
+    return out
+
+
+def assign_splits(groups: Sequence[str], dataset: Dataset, notes: list[str]) -> list[str]:
+    """The split of each sample, by the hash of its group: approximate shares, but a group keeps its split when data are
+    added. When a split would be empty, the groups whose hashes lie nearest move there."""
+    ranked = sorted({g: unit_hash(g, f"split:{dataset.seed}") for g in groups}.items(), key=lambda kv: (kv[1], kv[0]))
+    n = len(ranked)
+    if n < 3:
+        raise DataError(f"{n} group(s) among {len(groups)} samples cannot be divided into train, validation and test: three are needed, "
+                        "for a group is never divided; add data or correct the group rule")  # fmt: skip
+    below = [sum(value < edge for _, value in ranked) for edge in (dataset.test, dataset.test + dataset.validation)]
+    first = min(max(below[0], 1), n - 2)
+    second = min(max(below[1], first + 1), n - 1)
+    if [first, second] != below:
+        notes.append("a split would have been empty: the groups nearest by hash moved there; shares are only as fine as groups allow")
+    names = ["test"] * first + ["validation"] * (second - first) + ["train"] * (n - second)
+    place = {group: name for (group, _), name in zip(ranked, names)}
+    return [place[g] for g in groups]
+
+
+def assign_folds(groups: Sequence[str], labels: Sequence[str | None], dataset: Dataset, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """fold (n,) from 1, and inner (n,): the groups that validate whenever their fold is not the test.
+
+    Greedy, largest group first (ties by hash): each goes where sizes, and with `stratify` the counts of every label, come
+    out most even. With folds f left out, some inner and some other groups always remain.
+    """
+    k, seed = dataset.folds, dataset.seed
+    order = sorted(set(groups))
+    number = {g: i for i, g in enumerate(order)}
+    member = np.array([number[g] for g in groups], np.int64)
+    classes = sorted({x for x in labels if x is not None})
+    stratify = dataset.stratify and 1 < len(classes) <= min(MAX_CLASSES, max(2, len(labels) // k))
+    if dataset.stratify and len(classes) > 1 and not stratify:
+        notes.append(f"folds are not stratified: {len(classes)} different labels among {len(labels)} samples")
+    if len(order) < max(3, k) or (k == 2 and len(order) < 4):
+        raise DataError(f"{len(order)} group(s) cannot make {k} folds, each with training and validation data beside it: "
+                        f"at least {4 if k == 2 else max(3, k)} are needed; give fewer folds or correct the group rule")  # fmt: skip
+    codes = {c: i for i, c in enumerate(classes)} if stratify else {}
+    counts = np.zeros((len(order), len(codes) + 1))
+    np.add.at(counts, (member, np.array([codes.get(x, len(codes)) if x is not None else len(codes) for x in labels])), 1)
+    sizes = counts.sum(1)
+    # A class weighs by its share of itself, so a rare one is spread as carefully as a common one.
+    weights = np.concatenate([counts / np.maximum(counts.sum(0), 1), (sizes / sizes.sum())[:, None]], 1)
+    ranks = {g: unit_hash(g, f"fold:{seed}") for g in order}
+    held = np.zeros((k, weights.shape[1]))
+    filled = np.zeros(k, np.int64)
+    fold_of = np.zeros(len(order), np.int64)
+    queue = sorted(order, key=lambda g: (-sizes[number[g]], ranks[g], g))
+    for left, g in zip(range(len(queue), 0, -1), queue):
+        w = weights[number[g]]
+        cost = ((held + w) ** 2 - held**2).sum(1)
+        empty = filled == 0
+        if empty.sum() >= left:  # as many groups left as empty folds: each must get one
+            cost[~empty] = np.inf
+        best = int(np.flatnonzero(cost <= cost.min() * (1 + 1e-9))[0])
+        held[best] += w
+        filled[best] += 1
+        fold_of[number[g]] = best
+    inner = _inner(order, sizes, fold_of, k, dataset)
+    return (fold_of[member] + 1).astype(np.int16), inner[member]
+
+
+def _inner(order: list[str], sizes: np.ndarray, fold_of: np.ndarray, k: int, dataset: Dataset) -> np.ndarray:
+    """Groups for validation: by hash, from the folds in turn, until their share is reached and every fold has some
+    outside it; never so many that no training group would remain."""
+    queues = [sorted(np.flatnonzero(fold_of == f).tolist(), key=lambda i: (unit_hash(order[i], f"inner:{dataset.seed}"), order[i])) for f in range(k)]
+    inner = np.zeros(len(order), bool)
+    aim = dataset.validation * sizes.sum()
+
+    def enough() -> bool:
+        return all((inner & (fold_of != f)).any() for f in range(k)) and sizes[inner].sum() + sizes[inner].mean() / 2 >= aim
+
+    def room(i: int) -> bool:
+        others = ~inner
+        others[i] = False
+        return all((others & (fold_of != f)).any() for f in range(k))
+
+    candidates = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    for i in candidates:
+        if inner.any() and enough():
+            break
+        if room(i):
+            inner[i] = True
+    return inner
+
+
+def assign_shards(ids: Sequence[str], groups: Sequence[str] | None, shards: int, seed: int, notes: list[str]) -> np.ndarray:
+    """The shard of each sample, (n,) from 1: sizes differ by at most one, ranked by hash. Known groups stay together but
+    where an exact border falls inside one."""
+    n = len(ids)
+    if n < shards:
+        raise DataError(f"{n} training samples cannot fill {shards} shards; give fewer shards or more data")
+    salt = f"shard:{seed}"
+    of_group = {g: unit_hash(g, salt) for g in set(groups)} if groups is not None else {}
+    keys = [(of_group[groups[i]], groups[i]) if groups is not None else (0.0, "") for i in range(n)]
+    order = sorted(range(n), key=lambda i: (*keys[i], unit_hash(ids[i], salt), ids[i]))
+    edges = shard_edges(n, shards)
+    out = np.zeros(n, np.int32)
+    for shard in range(shards):
+        out[order[edges[shard] : edges[shard + 1]]] = shard + 1
+    if groups is not None:
+        cut = sum(1 for e in edges[1:-1] if groups[order[e - 1]] == groups[order[e]])
+        if cut:
+            notes.append(f"{cut} group(s) lie in two neighbouring shards: the sizes are exact")
+    return out
+
+
+def shard_edges(n: int, shards: int) -> list[int]:
+    """Where shards begin among n ranked samples: shard i gets ⌈(i+1)n/k⌉ − ⌈in/k⌉, so 500,000 in six are
+    83,334, 83,333, 83,333 and the same again."""
+    return [-(-i * n // shards) for i in range(shards + 1)]
+
+
+def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike) -> None:
+    """splits.parquet, atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": pa.array(index["id"], pa.string()), "split": pa.array(splits.split, pa.string()), "fold": pa.array(splits.fold),
+        "inner": pa.array(splits.inner), "shard": pa.array(splits.shard),
+    }  # fmt: skip
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
+    """splits.json: counts, balance, seed, checksum, remarks."""
+    rows: dict[str, list[int]] = {}
+    for i, name in enumerate(splits.split):
+        rows.setdefault(name, []).append(i)
+    refused = len(rows.pop(NONE, []))
+    total = sum(map(len, rows.values()))
+    known = bool(meta.get("groups_known"))
+    names = [s for s in ("all", "train", "validation", "test") if s in rows]
+    out: dict[str, Any] = {
+        "format": dataset.format, "samples": total, "refused": refused, "groups": len({index["group"][i] for r in rows.values() for i in r}),
+        "groups_known": known, "seed": dataset.seed,
+        "splits": {s: _describe(index, rows[s], total) for s in names},
+    }  # fmt: skip
+    if dataset.folds:
+        out["folds"] = [
+            {"fold": f, **_describe(index, np.flatnonzero(splits.fold == f).tolist(), total)} for f in range(1, dataset.folds + 1)
+        ]
+        out["inner"] = _describe(index, np.flatnonzero(splits.inner).tolist(), total)
+    if dataset.shards:
+        out["shards"] = [int((splits.shard == s).sum()) for s in range(1, dataset.shards + 1)]
+    notes = [*meta.get("notes", []), *splits.notes]
+    if not known:
+        notes.append("groups unknown: samples of one person or piece may lie in several splits (leak)")
+    if refused:
+        notes.append(f"{refused} samples are refused and lie in no split; quarantine.csv says why")
+    notes += _missing_classes(index, rows)
+    out["notes"] = notes
+    out["sha256"] = checksum(index, splits)
+    return out
+
+
+def checksum(index: dict[str, list], splits: Splits) -> str:
+    """SHA-256 over id, split, fold, inner and shard of every row: equal wherever the division is, whatever wrote the file."""
+    digest = hashlib.sha256()
+    for row in zip(index["id"], splits.split, splits.fold.tolist(), splits.inner.tolist(), splits.shard.tolist()):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _describe(index: dict[str, list], rows: list[int], total: int) -> dict[str, Any]:
+    labels = Counter(index["label"][i] for i in rows if index["label"][i] is not None)
+    out: dict[str, Any] = {"samples": len(rows), "groups": len({index["group"][i] for i in rows}), "share": round(len(rows) / max(total, 1), 4)}
+    if 0 < len(labels) <= MAX_CLASSES:
+        out["labels"] = dict(sorted(labels.items()))
+        out["balance"] = round(min(labels.values()) / max(labels.values()), 4)
+    elif labels:
+        out["different_labels"] = len(labels)
+    return out
+
+
+def _missing_classes(index: dict[str, list], rows: dict[str, list[int]]) -> list[str]:
+    per = {s: {index["label"][i] for i in r} - {None} for s, r in rows.items()}
+    classes = set().union(*per.values()) if per else set()
+    if not 1 < len(classes) <= MAX_CLASSES:
+        return []
+    return [f"no sample of {', '.join(sorted(classes - per[s]))} in {s}" for s in sorted(per) if classes - per[s]]
+

@@ -1,0 +1,162 @@
+"""Reading a table as text, whatever wrote it: byte order marks, UTF-16, old code pages, comma, semicolon, tab or bar,
+decimal commas, no header, trailing delimiters, rows of the wrong length."""
+
+import codecs
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TextIO
+
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "?"})
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+CELL_WITH_COMMA = re.compile(r'(^|[;\t|"\n])\s*[+-]?\d+,\d+\s*($|[;\t|"\r\n])')
+YEAR = re.compile(r"(19|20)\d\d")
+BAD_ROW = ""  # key under which a row says what is wrong with it as a whole
+
+
+class TableError(ValueError):
+    """A table that cannot be read, with the file and what to do."""
+
+
+def is_missing(text: str | None) -> bool:
+    """Whether a cell holds nothing: empty, NA, N/A, nan, NULL or ?."""
+    return text is None or text.strip().lower() in MISSING
+
+
+def parse_number(text: str, decimal: str = ".") -> float | None:
+    """A finite number that float32 can hold, or None. With decimal "," both 3,14 and 3.14 are read."""
+    text = text.strip()
+    if decimal == "," and DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    if not NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) and abs(value) < 3e38 else None
+
+
+def table_rows(path: str | Path) -> Iterator[dict[str, str]]:
+    """The rows of a table, in order, as {column: text}; blank lines are skipped.
+
+    A row with more or fewer cells than there are columns also holds BAD_ROW: what is wrong. Raises TableError.
+    """
+    with open_table(path) as table:
+        yield from table.rows()
+
+
+def iterate_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(row number from 0, row) of a table."""
+    yield from enumerate(table_rows(path))
+
+
+class Table:
+    """An open table: `columns`, `decimal` ("." or ","), and its rows, once."""
+
+    def __init__(self, path: Path, stream: TextIO):
+        self.path = path
+        head = stream.read(1 << 16)
+        if not head.strip():
+            raise TableError(f"{path}: the table is empty")
+        if "\0" in head:
+            raise TableError(f"{path}: not a text table (it holds zero bytes); export it as CSV")
+        delimiter = _delimiter(head)
+        # Only a table that is not divided by commas can have them inside its numbers.
+        self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
+        stream.seek(0)
+        self._cells = csv.reader(stream, delimiter=delimiter)
+        first = next((row for row in self._lines() if any(cell.strip() for cell in row)), None)
+        if first is None:
+            raise TableError(f"{path}: the table holds delimiters only")
+        names = [cell.strip().lstrip("\ufeff") for cell in first]
+        self._first: list[list[str]] = []
+        if _is_data(names, self.decimal):
+            self._first, names = [first], [f"column{i + 1}" for i in range(len(first))]
+        while names and not names[-1]:
+            names.pop()  # trailing delimiters
+        self.columns = [name or f"column{i + 1}" for i, name in enumerate(names)]
+        self._refuse_twins()
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        width = len(self.columns)
+        for cells in chain(self._first, self._lines()):
+            if not any(cell.strip() for cell in cells):
+                continue
+            row = dict(zip(self.columns, cells))
+            if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+                row |= dict.fromkeys(self.columns[len(cells) :], "")
+                row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns"
+            yield row
+
+    def _lines(self) -> Iterator[list[str]]:
+        try:
+            yield from self._cells
+        except csv.Error as error:
+            raise TableError(f"{self.path}, line {self._cells.line_num}: not a CSV row: {error}") from None
+
+    def _refuse_twins(self) -> None:
+        seen: dict[str, int] = {}
+        for i, name in enumerate(self.columns, 1):
+            if name in seen:
+                raise TableError(
+                    f"{self.path}: two columns are called '{name}' (columns {seen[name]} and {i}); "
+                    "rename one, or add a header line if there is none"
+                )
+            seen[name] = i
+
+
+@contextmanager
+def open_table(path: str | Path) -> Iterator[Table]:
+    """`with open_table(path) as table`. Raises TableError."""
+    path = Path(path)
+    try:
+        file = open(path, encoding=_encoding(path), errors="replace", newline="")  # noqa: SIM115
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror}") from None
+    with file:
+        yield Table(path, file)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 by its mark; UTF-8 if all of it is; else what spreadsheets of the West write."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open(path, "rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+        file.seek(0)
+        try:
+            while block := file.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252"
+    return "utf-8-sig"
+
+
+def _delimiter(head: str) -> str:
+    """The delimiter that divides the first rows most alike, and into most columns."""
+    lines = head.splitlines()
+    if len(lines) > 1 and not head.endswith(("\n", "\r")):
+        lines.pop()  # cut in the middle
+    best, score = ",", (0.0, 1)
+    for delimiter in ",;\t|":
+        try:
+            rows = [row for row in csv.reader(io.StringIO("\n".join(lines[:50])), delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 0
+        alike = sum(len(row) == width for row in rows) / max(len(rows), 1)
+        if width > 1 and (alike, width) > score:
+            best, score = delimiter, (alike, width)
+    return best
+
+
+def _is_data(cells: list[str], decimal: str) -> bool:
+    """Whether a first row is not a header: half of its cells are numbers, years aside."""
+    filled = [cell for cell in cells if cell]
+    numbers = sum(parse_number(cell, decimal) is not None and not YEAR.fullmatch(cell) for cell in filled)
+    return bool(filled) and numbers >= 0.5 * len(filled)

@@ -1,0 +1,50 @@
+"""The workflow as a chain of steps, with how many jobs of each are done, failed, or were not needed."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from trainyard.report.charts.svg import figure, line, shortened, tag, text
+from trainyard.report.views import Job
+
+BOX, HIGH, GAP = 92.0, 46.0, 16.0
+STEPS = (
+    ("index", ("index",)), ("split", ("split",)), ("local copy", ("copy",)), ("preflight", ("preflight",)), ("train", ("train", "run_found", "run_script")),
+    ("evaluate", ("evaluate", "fit_baselines")), ("merge", ("merge",)), ("validate", ("validate",)), ("compare", ("compare",)), ("report", ("build_report",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    done: int
+    failed: int
+    other: int
+
+    @property
+    def state(self) -> str:
+        return "failed" if self.failed else "open" if self.other else "done" if self.done else "none"
+
+
+def steps(jobs: tuple[Job, ...]) -> list[Step]:
+    """The steps in order, each with its jobs counted by state."""
+    found = []
+    for name, starts in STEPS:
+        states = Counter(j.state for j in jobs if j.rule.startswith(starts))
+        failed = states["failed"] + states["interrupted"]
+        found.append(Step(name, states["done"], failed, sum(states.values()) - states["done"] - failed))
+    return found
+
+
+def dag(jobs: tuple[Job, ...], label: str) -> Markup:
+    parts: list[Markup] = []
+    for i, step in enumerate(steps(jobs)):
+        x = i * (BOX + GAP)
+        if i:
+            parts += [line(x - GAP + 1, HIGH / 2, x - 4, HIGH / 2, "ax"), tag("path", d=f"M{x - 7:.0f} {HIGH / 2 - 3.5:.1f}l5 3.5l-5 3.5", class_="arrow")]
+        words = " · ".join(w for w in (f"{step.done} done" if step.done else "", f"{step.failed} failed ✕" if step.failed else "", f"{step.other} open" if step.other else "") if w)
+        parts.append(tag("rect", x=x + 0.75, y=0.75, width=BOX - 1.5, height=HIGH - 1.5, rx=7, class_=f"step {step.state}"))
+        parts.append(text(x + BOX / 2, 19, step.name, "tb", "middle"))
+        parts.append(text(x + BOX / 2, 35, shortened(words or "–", 19), "tm" + (" bad" if step.failed else ""), "middle", tip=words or "no job seen"))
+    return figure(len(STEPS) * (BOX + GAP) - GAP, HIGH + 2, label, parts, "chart wide")

@@ -1,0 +1,66 @@
+"""Reads a results folder into one Report. Any file may be absent: what is there is shown, what is broken is listed."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainyard.report.loose import Loose, moment, number, whole
+from trainyard.report.read_data import read_datasets, read_preflights
+from trainyard.report.read_merges import read_merges
+from trainyard.report.read_predictions import read_tallies
+from trainyard.report.read_runs import read_models
+from trainyard.report.views import Job, Report, Suite
+
+ORDER = ("kmidi", "crescendai", "mono_to_3d", "housebrain", "aimedres")
+PARTS = ("comparison.csv", "comparison.json", "runs", "data", "packs", "preflight", "merged")
+
+
+def collect(results: Path, checkpoints: Path | None = None, partial: bool = False) -> Report:
+    """Raises ValueError when the folder holds no suite and no summary."""
+    files = Loose(results)
+    summary = files.object(results / "summary.json")
+    listed = [j for j in summary.get("jobs") or [] if isinstance(j, dict)]
+    folders = {p.name for p in results.glob("*") if p.is_dir() and any((p / part).exists() for part in PARTS)}
+    names = folders | {str(j["suite"]) for j in listed if j.get("suite")}
+    if not names and not summary:
+        raise ValueError(f"{results}: no results here: expected a folder for each suite (comparison.csv, runs/) or summary.json")
+    ordered = [n for n in ORDER if n in names] + sorted(names - set(ORDER))
+    suites = tuple(_suite(files, n, results / n, checkpoints, [j for j in listed if j.get("suite") == n]) for n in ordered)
+    return Report(
+        suites=suites, jobs=read_jobs(listed), state=str(summary.get("state") or ""), started=str(summary.get("started") or ""),
+        finished=str(summary.get("finished") or ""), command=_command(summary.get("command")),
+        built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), partial=partial, problems=tuple(files.problems),
+    )  # fmt: skip
+
+
+def _suite(files: Loose, name: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> Suite:
+    models = read_models(files, name, folder, checkpoints, jobs)
+    title = files.object(folder / "comparison.json").get("title")
+    return Suite(
+        name, title=str(title or ""), models=tuple(models), datasets=tuple(read_datasets(files, name, folder)),
+        preflights=tuple(read_preflights(files, name, folder)), merges=tuple(read_merges(files, name, folder, models)),
+        tallies=tuple(read_tallies(files, name, folder, models)),
+    )  # fmt: skip
+
+
+def _command(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def read_jobs(listed: list[dict[str, Any]]) -> tuple[Job, ...]:
+    """The summary's jobs, with times counted from the first start."""
+    starts = [moment(j.get("started")) for j in listed]
+    zero = min((s for s in starts if s is not None), default=0.0)
+    jobs = []
+    for job, start in zip(listed, starts):
+        end = moment(job.get("finished"))
+        seconds = number(job.get("seconds"))
+        if end is None and start is not None and seconds is not None:
+            end = start + seconds
+        jobs.append(Job(
+            rule=str(job.get("rule") or "?"), suite=str(job.get("suite") or ""), run=str(job.get("run") or ""),
+            state=str(job.get("state") or "unknown"), start=None if start is None else start - zero,
+            end=None if end is None or start is None else max(end, start) - zero, attempts=whole(job.get("attempts")), seconds=seconds,
+            machine=str(job.get("machine") or ""), reason=str(job.get("reason") or ""), log=str(job.get("log") or ""),
+        ))  # fmt: skip
+    return tuple(sorted(jobs, key=lambda j: (j.start is None, j.start or 0.0)))

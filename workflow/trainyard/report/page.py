@@ -1,0 +1,151 @@
+"""Renders a Report as one HTML file: style, script and charts inside it, and a policy that lets nothing be fetched."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainyard.report import figures, numbers, words
+from trainyard.report.charts.dag import dag
+from trainyard.report.charts.gantt import gantt
+from trainyard.report.charts.spark import spark
+from trainyard.report.views import Candidate, Difference, Merge, Report, Run, Sample, Suite
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(report: Report) -> str:
+    """The page's text. All values are escaped by the templates; only the charts and our own style and script are markup."""
+    style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
+    page = _environment().get_template("page.html.j2")
+    suites = [s.name for s in report.suites]
+    return page.render(
+        report=report, style=style, script=script, policy=_policy(style, script), verdict=words.verdict(report),
+        warnings=words.warnings(report), tiles=tiles(report), sections=[section(s) for s in report.suites],
+        gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule"), dag=_dag(report), suites=suites, bound=words.bound(report),
+        machines=machines(report.runs), jobs=Counter(j.state for j in report.jobs), untimed=sum(j.start is None or j.end is None for j in report.jobs),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "num": numbers.num, "score": numbers.score_text, "difference": numbers.difference_text, "percent": numbers.percent,
+        "duration": numbers.duration, "count": numbers.count, "size": numbers.size, "key": _key,
+    }  # fmt: skip
+    environment.globals |= {
+        "plural": numbers.plural, "against": words.against, "symbol": words.SYMBOL, "state_symbol": words.STATE, "gathered": words.gathered,
+        "notes": words.model_notes, "dataset_note": words.dataset_note, "spark": difference_spark,
+    }  # fmt: skip
+    return environment
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy: nothing from anywhere, and of inline code only ours, so that injected markup could do nothing."""
+    digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()  # noqa: E731
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+
+
+def _key(value: Any) -> str:
+    """A name as an anchor: letters, digits and dashes, with a short hash where something was lost."""
+    plain = "".join(c if c.isascii() and c.isalnum() or c in "-_" else "-" for c in str(value))
+    return plain if plain == value else f"{plain}-{hashlib.blake2b(str(value).encode('utf-8', 'replace'), digest_size=3).hexdigest()}"
+
+
+def difference_spark(difference: Difference | None) -> Markup:
+    return spark(difference, f"difference {numbers.difference_text(difference)}, {difference.verdict}" if difference else "")
+
+
+def _dag(report: Report) -> Markup:
+    return dag(report.jobs, "the workflow's steps with their jobs") if report.jobs else Markup("")
+
+
+def tiles(report: Report) -> list[tuple[str, str, str, str]]:
+    """(figure, of what, more, tone) for the row under the verdict."""
+    states, models = Counter(r.state for r in report.runs), [m for m in report.models if m.headline]
+    ahead = {level: sum(words.against(m.headline, level) == "better" for m in models) for level in ("trivial", "simple")}
+    wall = max((j.end for j in report.jobs if j.end is not None), default=None)
+    trained = [r.seconds for r in report.runs if r.seconds is not None]
+    total, refused = sum(states.values()), sum(len(d.refused) for s in report.suites for d in s.datasets)
+    samples = sum(sum(d.counts.values()) for s in report.suites for d in s.datasets)
+    accepted = [m.accepted for s in report.suites for m in s.merges]
+    broken = states["failed"] + states["interrupted"]
+    found = [
+        (f"{states['done']} / {total}", "runs finished", numbers.plural(broken, "failed", "failed") if broken else "none failed", "bad" if broken else "good"),
+        (f"{ahead['trivial']} / {len(models)}", "beat the trivial baseline", "95 % interval above zero", ""),
+        (f"{ahead['simple']} / {len(models)}", "beat the simple baseline", "95 % interval above zero", ""),
+        (numbers.duration(wall), "from start to end", f"{numbers.duration(sum(trained))} of training" if trained else "", ""),
+        (f"{samples:,}", "samples in use", numbers.plural(refused, "file") + " refused", ""),
+    ]
+    if accepted:
+        found.append((f"{sum(map(bool, accepted))} / {len(accepted)}", "merges accepted", ", ".join(a for a in accepted if a) or "none", "" if all(accepted) else "bad"))
+    return found
+
+
+def section(suite: Suite) -> dict[str, Any]:
+    """What the template of a suite needs."""
+    return {
+        "suite": suite, "forests": figures.forests(suite), "curves": figures.loss_curves(suite), "parts": figures.part_bars(suite),
+        "folds": figures.fold_charts(suite), "classes": figures.class_charts(suite), "merges": [merge_view(m) for m in suite.merges],
+        "states": Counter(r.state for m in suite.models for r in m.runs),
+    }  # fmt: skip
+
+
+def merge_view(merge: Merge) -> dict[str, Any]:
+    """The table's columns (figures that two rows share, or that a limit asks for) and the samples with their drawings."""
+    seen = Counter(k for c in merge.candidates for k in c.figures)
+    columns = [k for k, n in seen.items() if n > 1][:9] or list(seen)[:9]
+    return {"merge": merge, "columns": columns, "samples": [sample_view(s) for s in merge.samples[:4]], "best": _best(merge.candidates, columns)}
+
+
+def _best(candidates: tuple[Candidate, ...], columns: list[str]) -> dict[str, float]:
+    """The best figure of each column whose direction its name tells."""
+    down, up = ("loss", "nll", "seconds", "memory", "bytes", "megabytes", "error", "mb"), ("valid", "share", "accuracy", "geometry", "json", "all")
+    best = {}
+    for column in columns:
+        values = [v for c in candidates if (v := c.figures.get(column)) is not None]
+        sense = min if any(w in column.lower() for w in down) else max if any(w in column.lower() for w in up) else None
+        if sense and len(set(values)) > 1:
+            best[column] = sense(values)
+    return best
+
+
+def sample_view(sample: Sample) -> dict[str, Any]:
+    """A sample with its plan drawn; a plan that cannot be drawn is shown as text alone."""
+    drawing, why = None, ""
+    if sample.plan is not None:
+        try:
+            from trainyard.report.floor_plan import floor_plan_svg
+
+            drawing = Markup(floor_plan_svg(sample.plan))
+        except Exception as error:  # a model wrote this plan: whatever is wrong with it must not cost the report
+            why = f"not drawn: {error}"
+    rows = [(k, sample.plan[k]) for k in ("site", "area", "rate", "cost", "budget", "fits") if sample.plan and k in sample.plan]
+    text = json.dumps(sample.plan, ensure_ascii=False) if sample.plan and not sample.answer else sample.answer
+    return {"sample": sample, "drawing": drawing, "why": why, "rows": rows, "text": text[:4000]}
+
+
+def machines(runs: list[Run]) -> list[dict[str, Any]]:
+    """Runs grouped by the machine and the versions they were made with."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        info = run.info
+        if not info and not run.machine:
+            continue
+        versions = info.get("versions") if isinstance(info.get("versions"), dict) else {}
+        entry = {
+            "host": str(info.get("host") or run.machine), "device": str(info.get("device") or ""), "threads": str(info.get("threads") or ""),
+            "processor": str(info.get("processor") or info.get("platform") or ""), "cores": str(info.get("cores") or ""),
+            "python": str(info.get("python") or ""), "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+            "commit": str(info.get("commit") or "")[:12] + (" with local changes" if info.get("dirty") else ""),
+        }  # fmt: skip
+        row = found.setdefault(json.dumps(entry, sort_keys=True), {**entry, "runs": 0, "memory": None})
+        row["runs"] += 1
+    return sorted(found.values(), key=lambda r: (-r["runs"], r["host"]))

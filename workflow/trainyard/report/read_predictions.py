@@ -1,0 +1,112 @@
+"""Confusion and reliability of class parts, counted from predictions.parquet and pooled over a model's runs."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainyard.report.loose import Loose
+from trainyard.report.views import Model, Tally
+
+BINS = 10
+MOST_CLASSES = 24
+
+
+def read_tallies(files: Loose, suite: str, folder: Path, models: list[Model]) -> list[Tally]:
+    """A tally for every class part of every model that has test predictions."""
+    found = []
+    for model in models:
+        pooled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        first_id = ""
+        for run in model.runs:
+            path = folder / "runs" / run.name / "predictions.parquet"
+            if path.exists() and any(s.kind in ("class", "") for s in run.scores):
+                for part, target, probabilities, sample in _class_parts(files, path):
+                    pooled[part].append((target, probabilities))
+                    first_id = first_id or sample
+        for part, runs in pooled.items():
+            width = runs[0][1].shape[1]
+            runs = [r for r in runs if r[1].shape[1] == width]
+            if 2 <= width <= MOST_CLASSES:
+                names = _class_names(files, folder, model, first_id, width)
+                target, probabilities = np.concatenate([r[0] for r in runs]), np.concatenate([r[1] for r in runs])
+                found.append(_tally(suite, model.name, part, names, target, probabilities, len(runs)))
+    return found
+
+
+def _class_parts(files: Loose, path: Path) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
+    """(part, target (n,), probabilities (n, classes), the first sample's id) of the test split."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["id", "part", "target", "prediction"], filters=[("split", "=", "test"), ("kind", "=", "class")])
+        parts = []
+        for part in pc.unique(table.column("part")).to_pylist():
+            rows = table.filter(pc.equal(table.column("part"), part)).combine_chunks()
+            target = rows.column("target").combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+            flat = rows.column("prediction").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            if rows.num_rows and len(target) == rows.num_rows and len(flat) % rows.num_rows == 0:
+                parts.append((part, target, flat.reshape(rows.num_rows, -1), str(rows.column("id")[0].as_py())))
+        return parts
+    except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
+        files.problems.append(f"{files.name(path)}: {error}")
+        return []
+
+
+def _class_names(files: Loose, folder: Path, model: Model, sample: str, width: int) -> tuple[str, ...]:
+    """The classes of the data set the sample is of, read from its pack's header; else plain numbers."""
+    for run in model.runs:
+        named = run.settings.get("classes")
+        if isinstance(named, list) and len(named) == width:
+            return tuple(map(str, named))
+    fitting = [(pack, classes) for pack, classes in _pack_classes(files, folder) if len(classes) == width]
+    if len(fitting) > 1:
+        fitting = [f for f in fitting if _holds(folder / "data" / f[0] / "splits.parquet", sample)] or fitting
+    if len({f[1] for f in fitting}) == 1:
+        return fitting[0][1]
+    return tuple(str(i) for i in range(width))
+
+
+def _pack_classes(files: Loose, folder: Path) -> list[tuple[str, tuple[str, ...]]]:
+    import json
+
+    from trainyard.data.pack import PackError, read_header
+
+    found = []
+    for dataset in sorted((folder / "packs").glob("*")):
+        pack = next((p for p in (dataset / "test.safetensors", dataset / "all.safetensors") if p.exists()), None)
+        try:
+            meta: dict[str, Any] = json.loads(read_header(pack)[0].get("__metadata__", {}).get("trainyard", "{}")) if pack else {}
+        except (PackError, OSError, ValueError) as error:
+            files.problems.append(f"{files.name(pack)}: {error}")  # type: ignore[arg-type]
+            continue
+        if isinstance(meta.get("classes"), list):
+            found.append((dataset.name, tuple(map(str, meta["classes"]))))
+    return found
+
+
+def _holds(splits: Path, sample: str) -> bool:
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(splits, columns=["id"], filters=[("id", "=", sample)]).num_rows > 0
+    except Exception:  # no table, or not parquet: the caller falls back to numbers
+        return False
+
+
+def _tally(suite: str, model: str, part: str, names: tuple[str, ...], target: np.ndarray, p: np.ndarray, runs: int) -> Tally:
+    width = p.shape[1]
+    counts = np.zeros((width, width), np.int64)
+    keep = (target >= 0) & (target < width)
+    np.add.at(counts, (target[keep], p[keep].argmax(1)), 1)
+    reliability = []
+    # Two classes: the probability of the second; more: the confidence of the chosen class, against how often it is right.
+    confidence, right = (p[keep, 1], target[keep] == 1) if width == 2 else (p[keep].max(1), p[keep].argmax(1) == target[keep])
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    for b in range(BINS):
+        inside = bins == b
+        if inside.any():
+            reliability.append((float(confidence[inside].mean()), float(right[inside].mean()), int(inside.sum())))
+    return Tally(suite, model, part, names, tuple(tuple(int(v) for v in row) for row in counts), tuple(reliability), runs)

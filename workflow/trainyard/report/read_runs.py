@@ -1,0 +1,196 @@
+"""Runs and models of a suite from comparison.csv, metrics.json, train.json, history.csv and progress.json."""
+
+import re
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainyard.report.loose import Loose, number, whole
+from trainyard.report.views import Difference, History, Model, Run, Score
+
+SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
+
+
+def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> list[Model]:
+    """Every model that comparison, runs folder or the summary's jobs name, in the comparison's order."""
+    table = files.rows(folder / "comparison.csv")
+    compared = _compared_runs(files, folder)
+    states = _job_states(jobs)
+    names: dict[str, str] = {}  # run → model, in order of appearance
+    for row in table:
+        if row.get("run") or row.get("state", "done") != "done":
+            names.setdefault(row.get("run") or row.get("model", ""), row.get("model", ""))
+    for path in sorted((folder / "runs").glob("*")):
+        if path.is_dir() and any(path.iterdir()):
+            names.setdefault(path.name, SUFFIX.sub("", path.name))
+    for name in states:
+        names.setdefault(name, SUFFIX.sub("", name))
+    runs = [_read_run(files, suite, name, model, folder, checkpoints, table, states.get(name, {}), compared) for name, model in names.items()]
+    models: dict[str, list[Run]] = {}
+    for run in runs:
+        models.setdefault(run.model, []).append(run)
+    return [_gather(suite, name, tuple(of_model), table, compared) for name, of_model in models.items()]
+
+
+def _compared_runs(files: Loose, folder: Path) -> dict[str, Any]:
+    return files.object(folder / "comparison.json")
+
+
+def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The job that says most of each run: its training, or the first that failed."""
+    best: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        run, rule = str(job.get("run") or ""), str(job.get("rule") or "")
+        if not run or not (rule.startswith("train") or rule in ("evaluate_model", "fit_baselines", "run_found_script")):
+            continue
+        if run not in best or job.get("state") == "failed" and best[run].get("state") != "failed" or rule.startswith("train") and best[run].get("state") != "failed":
+            best[run] = job
+    return best
+
+
+def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, checkpoints: Path | None,
+              table: list[dict[str, str]], job: dict[str, Any], compared: dict[str, Any]) -> Run:  # fmt: skip
+    place = folder / "runs" / name
+    metrics = files.object(place / "metrics.json")
+    train = files.object(place / "train.json")
+    run_info = metrics.get("run_info") or train.get("run_info") or {}
+    train_info = {**(train.get("train_info") or {}), **(metrics.get("train_info") or {})}
+    meta = metrics.get("meta_info") or train.get("meta_info") or {}
+    model = str(metrics.get("model") or model)
+    row = next((r for r in table if (r.get("run") or r.get("model")) == name), {})
+    progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
+    scores = tuple(_score(suite, model, name, m) for m in metrics.get("metrics") or [] if isinstance(m, dict))
+    state = str(row.get("state") or job.get("state") or metrics.get("state") or ("done" if scores else "running" if progress else "missing"))
+    if job.get("state") == "failed":  # a run may have failed after an older one was compared
+        state = "failed"
+    return Run(
+        suite=suite, name=name, model=model, state=state,
+        reason=str(row.get("reason") or job.get("reason") or ""), log=str(job.get("log") or row.get("log") or ""),
+        attempts=whole(job.get("attempts")),
+        seconds=number(train_info.get("seconds")) if number(train_info.get("seconds")) is not None else number(row.get("seconds") or job.get("seconds")),
+        machine=str(run_info.get("host") or job.get("machine") or ""),
+        parameters=whole(train_info.get("parameters") or row.get("parameters")), bytes=whole(train_info.get("bytes") or row.get("bytes")),
+        epochs=whole(train_info.get("epochs")), best_epoch=whole(train_info.get("best_epoch")), steps=whole(train_info.get("steps")),
+        settings=meta.get("settings") if isinstance(meta.get("settings"), dict) else {}, info=run_info,
+        scores=scores or tuple(_table_score(r) for r in table if r.get("run") == name and number(r.get("value")) is not None),
+        history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))), progress=progress,
+    )  # fmt: skip
+
+
+def _history(files: Loose, path: Path, best: int | None) -> History | None:
+    rows = files.rows(path)
+    epochs = [number(r.get("epoch")) for r in rows]
+    keep = [i for i, e in enumerate(epochs) if e is not None]
+    if not keep:
+        return None
+    column = lambda name: tuple(number(rows[i].get(name)) for i in keep)  # noqa: E731
+    return History(tuple(epochs[i] or 0.0 for i in keep), column("train_loss"), column("validation_loss"), best)
+
+
+def _score(suite: str, model: str, run: str, m: dict[str, Any]) -> Score:
+    named = lambda key: m.get(key) if isinstance(m.get(key), dict) else {}  # noqa: E731
+    return Score(
+        suite, model, run, str(m.get("part") or ""), str(m.get("split") or ""), str(m.get("metric") or ""), number(m.get("value")),
+        number(m.get("ci_low")), number(m.get("ci_high")), str(m.get("direction") or "max"), str(m.get("kind") or ""),
+        whole(m.get("n")), whole(m.get("groups")),
+        trivial_name=str(named("trivial").get("name") or ""), trivial=number(named("trivial").get("value")),
+        simple_name=str(named("simple").get("name") or ""), simple=number(named("simple").get("value")),
+        vs_trivial=difference(m.get("vs_trivial")), vs_simple=difference(m.get("vs_simple")),
+    )  # fmt: skip
+
+
+def difference(value: Any) -> Difference | None:
+    if not isinstance(value, dict) or number(value.get("difference")) is None and number(value.get("p_better")) is None:
+        return None
+    return Difference(*(number(value.get(k)) for k in ("difference", "ci_low", "ci_high", "p_better")))
+
+
+def _table_score(row: dict[str, str]) -> Score:
+    value, trivial, simple = (number(row.get(k)) for k in ("value", "baseline", "simple"))
+    direction = row.get("direction") or "max"
+    sign = 1 if direction == "max" else -1
+
+    def against(other: float | None, p: str) -> Difference | None:
+        if value is None or other is None:
+            return None
+        return Difference(sign * (value - other), p_better=number(row.get(p)))
+
+    return Score(
+        row.get("suite", ""), row.get("model", ""), row.get("run", ""), row.get("part", ""), row.get("split", ""), row.get("metric", ""),
+        value, number(row.get("ci_low")), number(row.get("ci_high")), direction, n=whole(row.get("n")), groups=whole(row.get("groups")),
+        runs=whole(row.get("runs")) or 1, spread=number(row.get("spread")),
+        trivial_name=row.get("trivial_name", ""), trivial=trivial, simple_name=row.get("simple_name", ""), simple=simple,
+        vs_trivial=against(trivial, "p_better_trivial"), vs_simple=against(simple, "p_better_simple"),
+    )  # fmt: skip
+
+
+def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, str]], compared: dict[str, Any]) -> Model:
+    """The model's scores: gathered rows where the comparison has them, else the only run's, else our own mean and spread."""
+    done = [r for r in runs if r.scores]
+    gathered = [_table_score(r) for r in table if r.get("model") == name and not r.get("run") and number(r.get("value")) is not None]
+    if len(done) == 1 and len(runs) == 1:
+        scores = list(done[0].scores)
+    elif gathered:
+        scores = [_filled(s, done) for s in gathered]
+    else:
+        scores = [_mean(suite, name, same) for same in _by_metric(done).values()]
+    failed = next((r for r in runs if r.state == "failed"), next((r for r in runs if r.state != "done"), None))
+    return Model(suite, name, runs, tuple(scores), _headline(scores, runs), failed.reason if failed else "", failed.log if failed else "")
+
+
+def _by_metric(runs: list[Run]) -> dict[tuple[str, str, str], list[Score]]:
+    found: dict[tuple[str, str, str], list[Score]] = {}
+    for run in runs:
+        for score in run.scores:
+            found.setdefault((score.split, score.part, score.metric), []).append(score)
+    return found
+
+
+def _mean(suite: str, name: str, same: list[Score]) -> Score:
+    average = lambda key: _average([getattr(s, key) for s in same])  # noqa: E731
+    values, folds = [s.value for s in same if s.value is not None], "-fold" in same[0].run
+    differences = {
+        key: Difference(_average([getattr(s, key).value for s in same if getattr(s, key)])) for key in ("vs_trivial", "vs_simple")
+    }
+    return replace(
+        same[0], suite=suite, model=name, run="", value=average("value"), low=None, high=None, runs=len(same),
+        n=_counted([s.n for s in same], folds), groups=_counted([s.groups for s in same], folds),
+        spread=statistics.stdev(values) if len(values) > 1 else None, trivial=average("trivial"), simple=average("simple"),
+        vs_trivial=differences["vs_trivial"] if differences["vs_trivial"].value is not None else None,
+        vs_simple=differences["vs_simple"] if differences["vs_simple"].value is not None else None,
+    )  # fmt: skip
+
+
+def _counted(values: list[int | None], disjoint: bool) -> int | None:
+    """Folds are tested on different samples, which add up; seeds and shards on the same ones."""
+    known = [v for v in values if v is not None]
+    return (sum(known) if disjoint else max(known)) if known else None
+
+
+def _average(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _filled(score: Score, runs: list[Run]) -> Score:
+    """A gathered row with the kind and number of groups its runs know."""
+    same = _by_metric(runs).get((score.split, score.part, score.metric), [])
+    if not same:
+        return score
+    folds = "-fold" in same[0].run
+    groups, n = _counted([s.groups for s in same], folds), _counted([s.n for s in same], folds)
+    return replace(score, kind=same[0].kind, groups=score.groups or groups, n=score.n or n)
+
+
+def _headline(scores: list[Score], runs: tuple[Run, ...]) -> Score | None:
+    """The first part's score on the test split, in the metric that stands for the architecture."""
+    from trainyard.config.architectures import ARCHITECTURES
+
+    test = [s for s in scores if s.split == "test"] or scores
+    if not test:
+        return None
+    architecture = next((r.settings.get("architecture") for r in runs if r.settings.get("architecture")), None)
+    spec = ARCHITECTURES.get(str(architecture))
+    of_part = [s for s in test if s.part == test[0].part]
+    return next((s for s in of_part if spec and s.metric == spec.headline), None) or of_part[0]

@@ -1,0 +1,299 @@
+"""What the report shows, as plain objects: read from the results folder by collect, drawn by page and status_page."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+SURE = 0.975  # a one-sided 97.5 % says what a two-sided 95 % interval beside zero says
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a model is than a baseline (positive: better, whatever the metric's direction)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p_better: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """better or worse where the 95 % interval leaves zero out; else unclear; unknown without figures."""
+        if self.low is not None and self.high is not None:
+            return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+        if self.p_better is not None:
+            return "better" if self.p_better >= SURE else "worse" if self.p_better <= 1 - SURE else "unclear"
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one part on one split, of a run or of a model's gathered runs (then `run` is empty)."""
+
+    suite: str
+    model: str
+    run: str
+    part: str
+    split: str
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    direction: str = "max"
+    kind: str = ""
+    n: int | None = None
+    groups: int | None = None
+    runs: int = 1
+    spread: float | None = None
+    trivial_name: str = ""
+    trivial: float | None = None
+    simple_name: str = ""
+    simple: float | None = None
+    vs_trivial: Difference | None = None
+    vs_simple: Difference | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.part} {self.metric}" if self.part else self.metric
+
+
+@dataclass(frozen=True)
+class History:
+    """Loss by epoch; `best` is the epoch whose weights were kept."""
+
+    epochs: tuple[float, ...]
+    train: tuple[float | None, ...]
+    validation: tuple[float | None, ...]
+    best: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, whatever became of it."""
+
+    suite: str
+    name: str
+    model: str
+    state: str
+    reason: str = ""
+    log: str = ""
+    attempts: int | None = None
+    seconds: float | None = None
+    machine: str = ""
+    parameters: int | None = None
+    bytes: int | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    steps: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    history: History | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with its runs and the scores gathered over them; the first test score is the headline."""
+
+    suite: str
+    name: str
+    runs: tuple[Run, ...]
+    scores: tuple[Score, ...]
+    headline: Score | None
+    reason: str = ""
+    log: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.suite}-{self.name}"
+
+    @property
+    def states(self) -> Counter:
+        return Counter(r.state for r in self.runs)
+
+    @property
+    def state(self) -> str:
+        """The worst that happened: failed before running before missing; done only when every run is."""
+        states = self.states
+        return next((s for s in ("failed", "interrupted", "running", "missing", "skipped") if states[s]), "done")
+
+    @property
+    def seconds(self) -> float | None:
+        known = [r.seconds for r in self.runs if r.seconds is not None]
+        return sum(known) if known else None
+
+    def _first(self, name: str) -> Any:
+        return next((getattr(r, name) for r in self.runs if getattr(r, name) is not None), None)
+
+    @property
+    def parameters(self) -> int | None:
+        return self._first("parameters")
+
+    @property
+    def bytes(self) -> int | None:
+        return self._first("bytes")
+
+    def parts(self, split: str = "test") -> list[Score]:
+        return [s for s in self.scores if s.split == split]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What was used, what was refused and why, and whether groups are known."""
+
+    suite: str
+    name: str
+    format: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    balance: dict[str, dict[str, int]] = field(default_factory=dict)
+    folds: dict[str, int] = field(default_factory=dict)
+    shards: dict[str, int] = field(default_factory=dict)
+    groups_known: bool | None = None
+    refused: tuple[tuple[str, str], ...] = ()
+    duplicates: int | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def reasons(self) -> list[tuple[str, int, list[str]]]:
+        """Reasons with how many files each, most frequent first, and the files' names."""
+        found: dict[str, list[str]] = {}
+        for path, reason in self.refused:
+            found.setdefault(reason, []).append(path)
+        return sorted(((r, len(p), p) for r, p in found.items()), key=lambda row: (-row[1], row[0]))
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: str
+    figure: str = ""
+    limit: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    suite: str
+    model: str
+    verdict: str
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One acceptance limit: what it is, what was measured, whether it passed."""
+
+    name: str
+    figure: str
+    limit: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the merge table: the base, a shard or a merge."""
+
+    name: str
+    role: str
+    figures: dict[str, float | None] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+    state: str = ""
+    reason: str = ""
+    accepted: bool = False
+    certificate: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt, its answer, and the answer read as a plan where it is one."""
+
+    prompt: str
+    answer: str
+    plan: dict[str, Any] | None = None
+    checks: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Merge:
+    suite: str
+    model: str
+    candidates: tuple[Candidate, ...] = ()
+    accepted: str = ""
+    reason: str = ""
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow; times are seconds since the first job's start, None where unknown."""
+
+    rule: str
+    suite: str
+    run: str
+    state: str
+    start: float | None = None
+    end: float | None = None
+    attempts: int | None = None
+    seconds: float | None = None
+    machine: str = ""
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Predictions of a part, per class: counts[target][predicted], and (predicted share, true share, n) by bin."""
+
+    suite: str
+    model: str
+    part: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    reliability: tuple[tuple[float, float, int], ...] = ()
+    runs: int = 1
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    title: str = ""
+    models: tuple[Model, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    preflights: tuple[Preflight, ...] = ()
+    merges: tuple[Merge, ...] = ()
+    tallies: tuple[Tally, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one page shows. `problems` are files that could not be read."""
+
+    suites: tuple[Suite, ...]
+    jobs: tuple[Job, ...] = ()
+    state: str = ""
+    started: str = ""
+    finished: str = ""
+    command: str = ""
+    built: str = ""
+    partial: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> list[Model]:
+        return [m for s in self.suites for m in s.models]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [r for m in self.models for r in m.runs]
+
+    @property
+    def other_failures(self) -> list[Job]:
+        """Failed jobs that are no run's training: data, preflight, merge, …"""
+        shown = {(r.suite, r.name) for r in self.runs if r.state == "failed"}
+        return [j for j in self.jobs if j.state == "failed" and (j.suite, j.run) not in shown]
+
+
+def with_scores(run: Run, scores: list[Score]) -> Run:
+    return replace(run, scores=tuple(scores))

@@ -1,0 +1,129 @@
+"""What the figures say, in sentences: the verdict on top, warnings, and a note a model."""
+
+from collections import Counter
+
+from trainyard.report.numbers import decimals, difference_text, duration, num, percent, plural, score_text
+from trainyard.report.views import Dataset, Difference, Model, Report, Score
+
+FEW_GROUPS = 10
+SYMBOL = {"better": "▲", "worse": "▼", "unclear": "≈", "unknown": "·"}
+STATE = {"done": "✓", "failed": "✕", "running": "…", "missing": "?", "interrupted": "‖", "skipped": "–"}
+
+
+def against(score: Score | None, level: str) -> str:
+    """better, unclear, worse or unknown against the `trivial` or `simple` baseline."""
+    difference: Difference | None = getattr(score, f"vs_{level}") if score else None
+    return difference.verdict if difference else "unknown"
+
+
+def verdict(report: Report) -> str:
+    """The whole workflow in a sentence or two: what ran, what failed, what beat its baselines and how sure that is."""
+    runs, models = Counter(r.state for r in report.runs), [m for m in report.models if m.headline]
+    total = sum(runs.values())
+    if not total:
+        return "No run has been made yet."
+    parts = [f"{runs['done']} of {plural(total, 'run')} finished"]
+    parts += [f"{runs[s]} {w}" for s, w in (("failed", "failed"), ("interrupted", "interrupted"), ("running", "still running"), ("missing", "missing")) if runs[s]]
+    sentence = ", ".join(parts) + "."
+    if runs["done"] == total:
+        sentence = f"All {plural(total, 'run')} finished." if total > 1 else "The one run finished."
+    if not models:
+        return sentence + " No model has a figure yet."
+    trivial, simple = (Counter(against(m.headline, level) for m in models) for level in ("trivial", "simple"))
+    sentence += (
+        f" Of {plural(len(models), 'model')} with figures, {trivial['better']} surely beat {'its' if len(models) == 1 else 'their'}"
+        f" trivial baseline and {simple['better']} also the simple one (95 % intervals)"
+    )
+    rest = [f"{simple[k]} {w}" for k, w in (("unclear", "cannot be told apart from it"), ("worse", "surely worse than it"), ("unknown", "without a simple baseline to compare")) if simple[k]]
+    return sentence + ("; " + ", ".join(rest) if rest else "") + "."
+
+
+def warnings(report: Report) -> list[str]:
+    """What a reader should know before trusting a figure; the gravest first."""
+    found = []
+    for m in report.models:
+        bad = [r for r in m.runs if r.state in ("failed", "interrupted")]
+        if bad:
+            which = bad[0].name if len(bad) == 1 else f"{len(bad)} of {len(m.runs)} runs of {m.name}"
+            found.append(f"{m.suite}: {which} {bad[0].state}" + (f": {bad[0].reason}" if bad[0].reason else ""))
+    found += [f"{j.suite or 'workflow'}: {j.rule} failed" + (f" for {j.run}" if j.run else "") + (f": {j.reason}" if j.reason else "") for j in report.other_failures]
+    for s in report.suites:
+        found += [f"{s.name}: preflight of {p.model} says fail" for p in s.preflights if p.verdict == "fail"]
+        found += [f"{s.name}: no merge of {m.model} was accepted" for m in s.merges if not m.accepted]
+    for m in report.models:
+        if against(m.headline, "trivial") in ("worse", "unclear"):
+            found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
+    for s in report.suites:
+        found += [f"{s.name}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for d in s.datasets if d.groups_known is False]
+        found += [f"{s.name}: {plural(len(d.refused), 'file')} of {d.name} refused" for d in s.datasets if d.refused]
+    return found + [f"could not be read: {p}" for p in report.problems]
+
+
+def model_notes(model: Model) -> list[tuple[str, str]]:
+    """(verdict, sentence) about a model's headline figure and its training."""
+    notes = []
+    h = model.headline
+    if h:
+        for level in ("trivial", "simple"):
+            notes.append((against(h, level), _comparison(h, level)))
+        if h.groups is not None and h.groups < FEW_GROUPS:
+            notes.append(("unclear", f"Only {plural(h.groups, 'group')} held out: the interval rests on few independent cases."))
+    done, states = [r for r in model.runs if r.state == "done"], model.states
+    for state in ("failed", "interrupted", "missing"):
+        if states[state]:
+            first = next(r for r in model.runs if r.state == state)
+            notes.append(("worse", f"{states[state]} of {plural(len(model.runs), 'run')} {state}" + (f": {first.reason}" if first.reason else "") + "."))
+    falling = [r for r in done if r.epochs and r.epochs > 1 and r.best_epoch == r.epochs]
+    if falling:
+        notes.append(("unknown", ("Its" if len(done) == 1 else f"In {len(falling)} of {len(done)} runs the") + " validation loss was lowest at the last epoch: more epochs may help."))
+    retried = [r for r in model.runs if (r.attempts or 1) > 1]
+    if retried:
+        notes.append(("unknown", f"{plural(len(retried), 'run')} needed more than one attempt (at most {max(r.attempts for r in retried)})."))
+    return notes
+
+
+def _comparison(h: Score, level: str) -> str:
+    difference: Difference | None = getattr(h, f"vs_{level}")
+    name, value = getattr(h, f"{level}_name") or f"the {level} baseline", getattr(h, level)
+    if value is None or difference is None or difference.value is None:
+        return f"No {level} baseline was compared."
+    places = decimals(h.value, value if abs(value) < 1 else None)
+    how = {"better": "Better than", "worse": "Worse than", "unclear": "Not shown to be better than", "unknown": "Compared with"}[difference.verdict]
+    sure = f", probability of being better {percent(difference.p_better)}" if difference.p_better is not None else ""
+    return f"{how} {name} ({num(value, places)}) in {h.label}: difference {difference_text(difference)}{sure}."
+
+
+def gathered(model: Model) -> str:
+    """`5 folds: mean 0.790, spread 0.031`, empty for a single run."""
+    h, kinds = model.headline, [k for k in ("fold", "shard", "seed") if any(f"-{k}" in r.name for r in model.runs)]
+    if len(model.runs) < 2 or not h:
+        return ""
+    what = plural(len(model.runs), " × ".join(kinds) or "run")
+    return f"{what}: mean {score_text(h)}" + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "")
+
+
+def dataset_note(d: Dataset) -> str:
+    if d.groups_known is False:
+        return "groups unknown: may leak"
+    if d.groups:
+        return "groups known, none in two splits" if sum(d.groups.values()) else ""
+    return "groups known" if d.groups_known else ""
+
+
+def bound(report: Report) -> str:
+    """Wall clock against the two bounds no schedule can beat: the longest job, and all work over the width that ran."""
+    timed = [j for j in report.jobs if j.start is not None and j.end is not None]
+    if len(timed) < 2:
+        return ""
+    work, wall, longest = sum(j.end - j.start for j in timed), max(j.end for j in timed), max(timed, key=lambda j: j.end - j.start)
+    edges = sorted([(j.start, 1) for j in timed] + [(j.end, -1) for j in timed])
+    width = most = 0
+    for _, step in edges:
+        width += step
+        most = max(most, width)
+    least = max(longest.end - longest.start, work / max(most, 1))
+    return (
+        f"{plural(len(timed), 'job')}, {duration(work)} of work in {duration(wall)}: {num(work / wall if wall else 1, 2)} × as fast as one after the other."
+        f" At most {most} ran at once; with that width no order could end before {duration(least)}."
+        f" The longest job: {longest.rule} {longest.run or longest.suite} ({duration(longest.end - longest.start)})."
+    )

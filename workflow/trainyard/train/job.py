@@ -1,0 +1,136 @@
+"""One run from packs to files: build, train or resume, predict, write."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainyard.config.jobs import typed_options
+from trainyard.data.files import read_json, replacing, write_json
+from trainyard.data.predictions import PredictionTable
+from trainyard.data.views import View, open_view
+from trainyard.models.base import TrainyardModel
+from trainyard.models.registry import architecture
+from trainyard.train.checkpoint import CheckpointStore
+from trainyard.train.device import choose_device, set_up
+from trainyard.train.loop import Trainer, batches_of
+from trainyard.train.progress import Heartbeat, peak_memory_mb
+from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.stopping import StopFlag
+
+SAMPLED = 256 << 20
+HISTORY = ("epoch", "step", "lr", "train_loss", "validation_loss")
+
+
+def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, output: str, *, paths: Mapping[str, str],
+              code: str, device: str, threads: int, stop: StopFlag, say=print) -> None:  # fmt: skip
+    """Train one run and write model, history.csv, predictions.parquet and train.json into `output`.
+
+    `packs` names the files of train, validation and test. Raises Stopped when asked to stop, after saving.
+    """
+    started = utc_now()
+    place = choose_device(device)
+    set_up(place, threads, job["seed"])
+    views = {split: open_view(packs[split], split, job["fold"]) for split in ("train", "validation", "test")}
+    for split, view in views.items():
+        if len(view) == 0:
+            raise ValueError(f"the {split} split of {packs[split]} is empty: more groups or other shares are needed")
+    fingerprint = run_fingerprint(job, packs, paths, code)
+    store = CheckpointStore(Path(checkpoints) / fingerprint, job["checkpoint"]["keep"])
+    store.lock()
+    model = architecture(job["architecture"]).from_pack(typed_options(job), views["train"].pack, views["train"].rows, paths)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    say(f"{job['suite']}/{job['run']}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")
+    heartbeat = Heartbeat(Path(checkpoints) / "progress.json", suite=job["suite"], run=job["run"])
+    trainer = Trainer(model, views["train"], views["validation"], job, place, store, heartbeat, stop, say)
+    trainer.run()
+    Path(output).mkdir(parents=True, exist_ok=True)
+    model.eval()
+    predict(model, {s: views[s] for s in ("validation", "test")}, place, trainer.state.micro_batch).write(
+        Path(output) / "predictions.parquet"
+    )
+    model.write(output)
+    _write_history(trainer.state.history, Path(output) / "history.csv")
+    state = trainer.state
+    write_json(Path(output) / "train.json", {
+        "run_info": run_info(str(place), torch.get_num_threads(), started),
+        "train_info": {
+            "epochs": job["epochs"], "best_epoch": state.best_epoch, "selected": job["select"], "steps": state.step,
+            "seconds": round(state.seconds, 3), "samples": len(trainer.items), "parameters": sum(p.numel() for p in model.parameters()),
+            "trained_parameters": trained, "bytes": sum(f.stat().st_size for f in Path(output).glob("*.safetensors")),
+            "micro_batch": state.micro_batch, "memory_mb": round(peak_memory_mb()),
+            "best_validation_loss": state.best_loss if state.best_epoch else None,
+        },
+        "meta_info": {"fingerprint": fingerprint, "code": code, "settings": job, "report": _report_of(model)},
+    })  # fmt: skip
+
+
+@torch.no_grad()
+def predict(model: TrainyardModel, views: Mapping[str, View], device: torch.device, batch: int) -> PredictionTable:
+    """Predictions of a model in eval mode for every item of the views."""
+    table = PredictionTable()
+    for split, view in views.items():
+        items = model.items(view.pack, view.rows)
+        for part in batches_of(len(items), 2 * batch):
+            tensors = {k: v.to(device) for k, v in model.collate(view.pack, items[part], None).items()}
+            table.add(view.pack, items[part], split, model.predict(tensors))
+    return table
+
+
+def refuse_failed_preflight(path: str) -> None:
+    """Raise ValueError with the failed checks when the preflight's verdict is "fail"."""
+    report = read_json(path)
+    if report.get("verdict") == "fail":
+        failed = [c for c in report.get("checks", []) if c.get("verdict") == "fail"]
+        words = "; ".join(f"{c.get('check')}: {c.get('value')} ({c.get('advice')})" for c in failed)
+        raise ValueError(f"preflight failed, nothing was trained: {words}. See {path}; delete it to check again")
+
+
+def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mapping[str, str], code: str) -> str:
+    """Names the checkpoint folder: settings that change what is learned, code, and the data's bytes."""
+    settings = {k: v for k, v in job.items() if k != "checkpoint"}
+    data = {split: _digest(path) for split, path in sorted(packs.items())}
+    inputs = {name: _inputs_digest(path) for name, path in sorted(paths.items())}
+    text = json.dumps([settings, data, inputs, code], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _inputs_digest(path: str) -> str:
+    """Of a folder of weights: names and bytes. Of a hub name: the name."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    return ",".join(f"{f.name}:{_digest(f)}" for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".json"))
+
+
+def _digest(path: str | Path) -> str:
+    """xxh3 of a file; of a very large one, its size and 64 MiB spread over it, so that a start stays a start."""
+    import xxhash
+
+    digest, size = xxhash.xxh3_128(), Path(path).stat().st_size
+    block, count = (1 << 20, 64) if size > SAMPLED else (1 << 22, None)
+    with open(path, "rb") as file:
+        if count is None:
+            while data := file.read(block):
+                digest.update(data)
+        else:
+            for i in range(count):
+                file.seek((size - block) * i // (count - 1))
+                digest.update(file.read(block))
+    return f"{size}-{digest.hexdigest()}"
+
+
+def _report_of(model: TrainyardModel) -> dict[str, Any]:
+    """What a model wants said about itself (left-out samples, …)."""
+    return dict(getattr(model, "notes", {}) or {})
+
+
+def _write_history(rows: list[dict[str, Any]], path: Path) -> None:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, HISTORY)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,62 @@
+"""How far a training is: a small file for whoever looks, and lines in the log."""
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def process_started(pid: int) -> float | None:
+    """When a process started, in clock ticks since boot (Linux), so that a reused pid is told apart; else None."""
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process, MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+class Heartbeat:
+    """Writes progress.json at most once a second. A lost heartbeat costs nothing, so it is not synced."""
+
+    EVERY = 1.0
+
+    def __init__(self, path: str | os.PathLike, **fixed: Any):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.fixed = {**fixed, "pid": os.getpid(), "pid_started": process_started(os.getpid()), "host": socket.gethostname()}
+        self._last, self._begun, self._begun_step = 0.0, time.monotonic(), None
+
+    def beat(self, step: int, steps: int, samples_per_step: int, force: bool = False, **values: Any) -> bool:
+        """Say where training is; returns whether the file was written."""
+        now = time.monotonic()
+        if self._begun_step is None:
+            self._begun, self._begun_step = now, step
+        if not force and now - self._last < self.EVERY:
+            return False
+        self._last = now
+        done = step - self._begun_step
+        rate = done / (now - self._begun) if done and now > self._begun else None
+        left = (steps - step) / rate if rate else None
+        # The spread of a step's time is not known after a few steps; it narrows with the square root of their number.
+        spread = min(0.5, 1.0 / max(1, done) ** 0.5) if done else 0.5
+        content = {
+            **self.fixed, **values, "step": step, "steps": steps, "updated": time.time(), "memory_mb": round(peak_memory_mb()),
+            "samples_per_second": round(rate * samples_per_step, 2) if rate else None,
+            "eta_seconds": round(left, 1) if left is not None else None,
+            "eta_low": round(left * (1 - spread), 1) if left is not None else None,
+            "eta_high": round(left * (1 + spread), 1) if left is not None else None,
+        }  # fmt: skip
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(content))
+        os.replace(temporary, self.path)
+        return True
