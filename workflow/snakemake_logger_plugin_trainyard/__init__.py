@@ -3,7 +3,6 @@
 Snakemake imports this module on every call, jobs included: the parts that do the work are imported when a logger is made.
 """
 
-import os
 from dataclasses import dataclass, field
 from logging import LogRecord
 from typing import Optional
@@ -29,15 +28,23 @@ class LogHandler(LogHandlerBase):
     """Hands every record to the conductor; itself only what Snakemake asks of a logger plugin."""
 
     def __post_init__(self) -> None:
-        self._conductor = None
+        from snakemake_logger_plugin_trainyard.conductor import Conductor
+
+        settings = self.settings or LogHandlerSettings()
+        self._conductor = Conductor(self.common_settings, settings.results, settings.heartbeat, settings.live)
 
     def emit(self, record: LogRecord) -> None:
         try:
-            message = record.getMessage()
-            if record.levelno >= 20:
-                os.write(2, (message + "\n").encode())
+            self._conductor.emit(record)
         except Exception:
+            # A fault of ours must cost neither a training nor a message.
             self.handleError(record)
+
+    def close(self) -> None:
+        try:
+            self._conductor.close()
+        finally:
+            super().close()
 
     @property
     def writes_to_stream(self) -> bool:

@@ -21,17 +21,18 @@ from trainyard.data.predictions import PartOutput
 from trainyard.data.views import View
 
 BEFORE = -1  # stands for a note or chord before the window
-# Context of each n-gram: p1, d1 are the last note's pitch and duration, p2, d2 those before; step is where the note falls.
-PITCH_ORDERS = {
-    "unigram": [()],
-    "bigram": [(), ("step",), ("p1",), ("p1", "step")],
-    "trigram": [(), ("step",), ("p1",), ("p1", "step"), ("p2", "p1", "step")],
+# Context of each n-gram. p1, d1: the last note's pitch and duration; p2, d2: those before; i1: the last interval;
+# step: where in the bar the note falls.
+DURATION = ((), ("step",), ("d1", "step"))
+MELODY_ORDERS = {
+    "unigram": ("pitch", ((),), ((),)),
+    "bigram": ("pitch", ((), ("p1",)), DURATION),
+    "trigram": ("pitch", ((), ("p1",), ("p2", "p1")), (*DURATION, ("d2", "d1", "step"))),
+    # In intervals, so that it learns from every key at once, as the model does by transposition.
+    "intervals": ("interval", ((), ("i1",)), DURATION),
+    "intervals and bar": ("interval", ((), ("i1",), ("i1", "step")), DURATION),
 }
-DURATION_ORDERS = {
-    "unigram": [()],
-    "bigram": [(), ("step",), ("d1", "step")],
-    "trigram": [(), ("step",), ("d1", "step"), ("d2", "d1", "step")],
-}
+CHORD_ORDERS = {"bigram": ((), ("c1",)), "trigram": ((), ("c1",), ("c2", "c1"))}
 
 
 def baselines(settings: dict, train: View, held: View) -> list[Baseline]:
@@ -52,12 +53,17 @@ def _melody(train: View, held: View, context: int) -> list[Baseline]:
     items = melody_items(held.pack, held.rows, context)
     seen = _melody_columns(train.pack, melody_items(train.pack, train.rows, context), context)
     asked = _melody_columns(held.pack, items, context)
+    n = len(asked["pitch"])
     out = []
-    for name in PITCH_ORDERS:
-        parts = {}
-        for part, orders, size in (("pitch", PITCH_ORDERS[name], PITCHES), ("duration", DURATION_ORDERS[name], len(DURATIONS))):
-            p = NGram(orders, size).fit(seen, seen[part]).probabilities(asked, len(asked[part]))
-            parts[part] = PartOutput.tokens(*token_scores(p, asked[part], asked["window"], len(items)))
+    for name, (target, pitch_orders, duration_orders) in MELODY_ORDERS.items():
+        size = PITCHES if target == "pitch" else 2 * PITCHES
+        pitch = NGram(pitch_orders, size).fit(seen, seen[target]).probabilities(asked, n)
+        if target == "interval":
+            pitch = np.take_along_axis(pitch, np.arange(PITCHES) - asked["p1"][:, None] + PITCHES, 1)
+            pitch /= pitch.sum(1, keepdims=True)  # intervals that leave the range are impossible
+        duration = NGram(duration_orders, len(DURATIONS)).fit(seen, seen["duration"]).probabilities(asked, n)
+        found = {"pitch": pitch, "duration": duration}
+        parts = {part: PartOutput.tokens(*token_scores(p, asked[part], asked["window"], len(items))) for part, p in found.items()}
         out.append(Baseline(_level(name), name, items, parts))
     return out
 
@@ -70,7 +76,10 @@ def _melody_columns(pack, items: np.ndarray, context: int) -> dict[str, np.ndarr
         past = np.pad(notes[:, :2], ((1, 0), (0, 0)), constant_values=BEFORE)
         rows.append(np.concatenate([notes[1:], past[1:-1], past[:-2], np.full((len(notes) - 1, 1), index)], 1))
     names = ("pitch", "duration", "step", "p1", "d1", "p2", "d2", "window")
-    return dict(zip(names, np.concatenate(rows).T))
+    out = dict(zip(names, np.concatenate(rows).T))
+    out["interval"] = out["pitch"] - out["p1"] + PITCHES
+    out["i1"] = np.where(out["p2"] == BEFORE, 2 * PITCHES, out["p1"] - out["p2"] + PITCHES)
+    return out
 
 
 def _harmony(train: View, held: View, context: int) -> list[Baseline]:
@@ -80,7 +89,7 @@ def _harmony(train: View, held: View, context: int) -> list[Baseline]:
     n = len(asked["chord"])
     unigram = NGram([()], NO_CHORD).fit(seen, seen["chord"]).probabilities(asked, n)
     found = {"unigram": unigram, "last chord": _last_chord(seen, asked, unigram)}
-    for name, orders in {"bigram": [(), ("c1",)], "trigram": [(), ("c1",), ("c2", "c1")]}.items():
+    for name, orders in CHORD_ORDERS.items():
         found[name] = NGram(orders, NO_CHORD).fit(seen, seen["chord"]).probabilities(asked, n)
     found["trigram in every key"] = _any_key(seen, asked)
     score = lambda p: PartOutput.tokens(*token_scores(p, asked["chord"], asked["window"], len(items)))  # noqa: E731
@@ -114,10 +123,9 @@ def _mix(p: np.ndarray, chord: np.ndarray, share: float) -> np.ndarray:
 
 def _any_key(seen: dict, asked: dict) -> np.ndarray:
     """A trigram of chords relative to the last chord's root, so that it learns from all twelve keys at once."""
-    orders: list[tuple[str, ...]] = [(), ("c1",), ("c2", "c1")]
     moved, root = _relative(asked)
     known, _ = _relative(seen)
-    p = NGram(orders, NO_CHORD).fit(known, known["chord"]).probabilities(moved, len(root))
+    p = NGram(CHORD_ORDERS["trigram"], NO_CHORD).fit(known, known["chord"]).probabilities(moved, len(root))
     chord = np.arange(NO_CHORD)
     return np.take_along_axis(p, (chord % 12 - root[:, None]) % 12 + chord // 12 * 12, 1)
 

@@ -4,6 +4,8 @@ Witten and Bell 1991, https://doi.org/10.1109/18.87000; as recursion in Chen and
 https://dash.harvard.edu/handle/1/25104739
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -13,7 +15,7 @@ class NGram:
     `orders` are lists of column names, from the shortest context (usually none) to the longest.
     """
 
-    def __init__(self, orders: list[tuple[str, ...]], size: int):
+    def __init__(self, orders: Sequence[tuple[str, ...]], size: int):
         self.orders, self.size = orders, size
         self._tables: list[tuple[np.ndarray, ...]] = []
 

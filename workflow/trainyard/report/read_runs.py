@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose, number, whole
+from trainyard.report.loose import Loose, number, whole, words
 from trainyard.report.views import Difference, History, Model, Run, Score
 
 SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
@@ -60,6 +60,8 @@ def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, che
     model = str(metrics.get("model") or model)
     row = next((r for r in table if (r.get("run") or r.get("model")) == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
+    head = metrics.get("headline") if isinstance(metrics.get("headline"), dict) else {}
+    said = meta.get("report") if isinstance(meta.get("report"), dict) else {}
     scores = tuple(_score(suite, model, name, m) for m in metrics.get("metrics") or [] if isinstance(m, dict))
     state = str(row.get("state") or job.get("state") or metrics.get("state") or ("done" if scores else "running" if progress else "missing"))
     if job.get("state") == "failed":  # a run may have failed after an older one was compared
@@ -75,6 +77,8 @@ def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, che
         settings=meta.get("settings") if isinstance(meta.get("settings"), dict) else {}, info=run_info,
         scores=scores or tuple(_table_score(r) for r in table if r.get("run") == name and number(r.get("value")) is not None),
         history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))), progress=progress,
+        headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
+        notes=tuple(words(n) for n in metrics.get("notes") or []) + tuple(f"{k}: {words(v)}" for k, v in said.items()),
     )  # fmt: skip
 
 
@@ -184,13 +188,7 @@ def _filled(score: Score, runs: list[Run]) -> Score:
 
 
 def _headline(scores: list[Score], runs: tuple[Run, ...]) -> Score | None:
-    """The first part's score on the test split, in the metric that stands for the architecture."""
-    from trainyard.config.architectures import ARCHITECTURES
-
-    test = [s for s in scores if s.split == "test"] or scores
-    if not test:
-        return None
-    architecture = next((r.settings.get("architecture") for r in runs if r.settings.get("architecture")), None)
-    spec = ARCHITECTURES.get(str(architecture))
-    of_part = [s for s in test if s.part == test[0].part]
-    return next((s for s in of_part if spec and s.metric == spec.headline), None) or of_part[0]
+    """The score that the runs name as their headline; else the first of the test split."""
+    wanted = next((r.headline for r in runs if r.headline), None)
+    found = next((s for s in scores if (s.split, s.part, s.metric) == wanted), None)
+    return found or next((s for s in scores if s.split == "test"), scores[0] if scores else None)

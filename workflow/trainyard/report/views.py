@@ -1,7 +1,7 @@
 """What the report shows, as plain objects: read from the results folder by collect, drawn by page and status_page."""
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 SURE = 0.975  # a one-sided 97.5 % says what a two-sided 95 % interval beside zero says
@@ -90,6 +90,8 @@ class Run:
     scores: tuple[Score, ...] = ()
     history: History | None = None
     progress: dict[str, Any] = field(default_factory=dict)
+    headline: tuple[str, str, str] | None = None  # split, part, metric
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Dataset:
     groups_known: bool | None = None
     refused: tuple[tuple[str, str], ...] = ()
     duplicates: int | None = None
+    notes: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -294,6 +297,3 @@ class Report:
         shown = {(r.suite, r.name) for r in self.runs if r.state == "failed"}
         return [j for j in self.jobs if j.state == "failed" and (j.suite, j.run) not in shown]
 
-
-def with_scores(run: Run, scores: list[Score]) -> Run:
-    return replace(run, scores=tuple(scores))

@@ -55,6 +55,7 @@ def warnings(report: Report) -> list[str]:
             found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
     for s in report.suites:
         found += [f"{s.name}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for d in s.datasets if d.groups_known is False]
+        found += [f"{s.name}: {d.name}: {n}" for d in s.datasets for n in d.notes if not n.startswith("groups unknown") and "quarantine.csv" not in n]
         found += [f"{s.name}: {plural(len(d.refused), 'file')} of {d.name} refused" for d in s.datasets if d.refused]
     return found + [f"could not be read: {p}" for p in report.problems]
 
@@ -73,6 +74,7 @@ def model_notes(model: Model) -> list[tuple[str, str]]:
         if states[state]:
             first = next(r for r in model.runs if r.state == state)
             notes.append(("worse", f"{states[state]} of {plural(len(model.runs), 'run')} {state}" + (f": {first.reason}" if first.reason else "") + "."))
+    notes += [("unclear", n[:1].upper() + n[1:] + ".") for n in dict.fromkeys(n for r in done for n in r.notes) if "groups: the intervals" not in n]
     falling = [r for r in done if r.epochs and r.epochs > 1 and r.best_epoch == r.epochs]
     if falling:
         notes.append(("unknown", ("Its" if len(done) == 1 else f"In {len(falling)} of {len(done)} runs the") + " validation loss was lowest at the last epoch: more epochs may help."))

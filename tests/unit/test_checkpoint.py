@@ -1,0 +1,77 @@
+"""Checkpoints: atomic, verified, pickle-free."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainyard.train.checkpoint import CheckpointStore, Snapshot
+
+
+def snapshot(step):
+    return Snapshot({"model.w": torch.full((3,), float(step)), "optimizer.w.step": torch.tensor(float(step))}, {"step": step})
+
+
+def filled(tmp_path, steps=(1, 2, 3), keep=2):
+    store = CheckpointStore(tmp_path, keep)
+    for step in steps:
+        store.save(step, snapshot(step), Snapshot({"w": torch.tensor([float(step)])}, {"epoch": step}))
+    return store
+
+
+def test_round_trip_and_retention(tmp_path):
+    store = filled(tmp_path)
+    found, best = store.latest()
+    assert found.state == {"step": 3} and torch.equal(found.tensors["model.w"], torch.full((3,), 3.0)) and best.state == {"epoch": 3}
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000000002.safetensors", "step-000000003.safetensors"]
+    assert sorted(p.name for p in tmp_path.glob("best-*")) == ["best-000002.safetensors", "best-000003.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "gone", "empty"])
+def test_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, damage):
+    filled(tmp_path)
+    path = tmp_path / "step-000000003.safetensors"
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"truncate": data[:-5], "flip": data[:-1] + bytes([data[-1] ^ 1]), "empty": b""}[damage])
+    lines = []
+    found, _ = CheckpointStore(tmp_path).latest(lines.append)
+    assert found.state == {"step": 2}
+    assert any("step-000000003" in line for line in lines)
+
+
+def test_torn_manifest_starts_over_and_says_so(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "manifest.json").write_text('[{"file": "step-0000')
+    lines = []
+    assert CheckpointStore(tmp_path).latest(lines.append) is None
+    assert any("manifest.json" in line for line in lines)
+
+
+def test_manifest_cannot_point_outside_its_folder(tmp_path):
+    store = filled(tmp_path / "inside")
+    entries = json.loads((tmp_path / "inside" / "manifest.json").read_text())
+    (tmp_path / "evil").write_bytes(b"x")
+    entries[-1]["file"] = "../evil"
+    (tmp_path / "inside" / "manifest.json").write_text(json.dumps(entries))
+    found, _ = store.latest(lambda _: None)
+    assert found.state == {"step": 2}
+
+
+def test_second_process_is_refused(tmp_path):
+    first, second = CheckpointStore(tmp_path), CheckpointStore(tmp_path)
+    first.lock()
+    with pytest.raises(RuntimeError, match="another training"):
+        second.lock()
+
+
+def test_no_pickle_in_the_tree():
+    sources = [p for p in (Path(__file__).parents[2] / "workflow").rglob("*.py")]
+    assert sources
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        for word in ("import pickle", "torch.load(", "pickle.load", "allow_pickle=True", "joblib.load"):
+            assert word not in text, f"{path} uses {word}"

@@ -1,0 +1,73 @@
+"""`snakemake -n` for people: what would run, grouped by rule and suite, why, and the hours at stake."""
+
+from snakemake_logger_plugin_trainyard.events import Job, Tracker
+from snakemake_logger_plugin_trainyard.forecast import Forecast
+from snakemake_logger_plugin_trainyard.readable import follows_only, readable_reason
+from snakemake_logger_plugin_trainyard.terminal import Terminal
+from snakemake_logger_plugin_trainyard.words import count, name_list, span, wrap
+
+
+def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal) -> list[str]:
+    """The lines of a dry run; jobs in the order of the DAG as far as rules have one."""
+    jobs = tracker.real
+    if not jobs:
+        return ["Nothing to do: every result is there and up to date."]
+    paint = terminal.paint
+    lines = [paint(f"{count(len(jobs), 'job')} would run", "bold") + f"; {at_stake(jobs, forecast)}"]
+    rules: dict[str, list[Job]] = {}
+    depths = _depths(tracker)
+    for job in sorted(jobs, key=lambda j: (depths[j.jobid], j.rule, j.name)):
+        rules.setdefault(job.rule, []).append(job)
+    for rule, members in rules.items():
+        lines += ["", f"{paint(rule, 'bold')}  {len(members)}{_cost(members, forecast)}"]
+        groups: dict[tuple[str, str, bool], list[Job]] = {}
+        for job in members:
+            groups.setdefault((job.suite or "", readable_reason(job.why), follows_only(job.why)), []).append(job)
+        for (suite, why, follows), group in sorted(groups.items(), key=lambda item: (item[0][2], item[0][0], item[0][1])):
+            names = [job.run for job in group if job.run]
+            head = f"{suite}  {len(group)}: {name_list(names)}" if suite and names else suite or name_list(names)
+            if head:
+                lines += [line if at == 0 else "  " + line for at, line in enumerate(wrap(head, 2, 77))]
+            lines += [paint(line, "dim") if follows else paint(line, "yellow") for line in wrap(f"because {why}" if follows else why, 6)]
+    lines += ["", "This was a dry run: nothing was started or changed."]
+    return lines
+
+
+def at_stake(jobs: list[Job], forecast: Forecast) -> str:
+    """Work of all jobs together in hours of machine time, and how much of it is unknown."""
+    low, high, unknown = _work(jobs, forecast)
+    if unknown == len(jobs):
+        return "how long they take is not known yet"
+    most = f" and {count(unknown, 'job')} whose time is not known" if unknown else ""
+    return f"{span(low, high)} of work at stake{most}"
+
+
+def _work(jobs: list[Job], forecast: Forecast) -> tuple[float, float, int]:
+    low = high = 0.0
+    unknown = 0
+    for job in jobs:
+        estimate = forecast.estimate(job)
+        if estimate is None:
+            unknown += 1
+        else:
+            low, high = low + estimate.low, high + estimate.high
+    return low, high, unknown
+
+
+def _cost(jobs: list[Job], forecast: Forecast) -> str:
+    low, high, unknown = _work(jobs, forecast)
+    return f"   {span(low, high)}" if unknown < len(jobs) and high >= 1 else ""
+
+
+def _depths(tracker: Tracker) -> dict[int, int]:
+    """Longest way from a job's sources, by id; where the DAG is not known, the order Snakemake told them in."""
+    ids = {job.jobid: at for at, job in enumerate(tracker.real)}
+    depth: dict[int, int] = {}
+    remaining = {job.jobid: [d for d in job.depends if d in ids] for job in tracker.real}
+    while remaining:
+        ready = [j for j, others in remaining.items() if all(o in depth for o in others)] or list(remaining)
+        for jobid in ready:
+            depth[jobid] = max((depth.get(o, -1) for o in remaining[jobid]), default=-1) + 1
+        for jobid in ready:
+            del remaining[jobid]
+    return depth
