@@ -44,7 +44,16 @@ def run_threads(wildcards):
     return JOBS.model_of(wildcards).threads
 
 
+def copy_threads(wildcards):
+    """Decoders of a local copy: one for the small generated data, all cores for a person's own."""
+    own = JOBS.dataset(wildcards.suite, wildcards.dataset).root
+    return workflow.cores or 1 if own else 1
+
+
 def partial_report():
     """After a failure: comparison and report from what there is, failed rows shown."""
-    for command in PARAMS.partial_commands():
-        subprocess.run([sys.executable, *command], check=False)
+    log = Path("logs/partial_report.log")
+    log.parent.mkdir(exist_ok=True)
+    with open(log, "w") as file:
+        for command in PARAMS.partial_commands():
+            subprocess.run([sys.executable, *command], check=False, stdout=file, stderr=subprocess.STDOUT)

@@ -78,7 +78,7 @@ rule copy_to_local:
         "../envs/train.yaml"
     wildcard_constraints:
         dataset=dag.one_of(JOBS.datasets_laid_out("split")),
-    threads: 2
+    threads: copy_threads
     resources:
         mem_mb=1500,
         root=FILES.root,

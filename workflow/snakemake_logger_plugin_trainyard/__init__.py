@@ -15,13 +15,18 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 class LogHandlerSettings(LogHandlerSettingsBase):
     """Options of the logger: `--logger-trainyard-…`, or `logger-trainyard-…` in a profile."""
 
-    results: Optional[str] = field(
-        default=None, metadata={"help": "folder of the results, where summary.json is written (default: the config's `results`, else results)"}
+    # Snakemake makes an argparse option of the annotation and knows Optional, not `str | None`.
+    results: Optional[str] = field(  # noqa: UP045
+        default=None, metadata={"help": "folder where summary.json is written (default: `results` of the configuration, else results)"}
     )
     heartbeat: float = field(
-        default=30.0, metadata={"help": "seconds between two lines about what runs, where there is no terminal; 0: no such lines", "type": float}
+        default=30.0,
+        metadata={"help": "seconds between two lines about what runs, where there is no terminal; 0: no such lines", "type": float},
     )
-    live: str = field(default="auto", metadata={"help": "redraw in place: auto (where there is a terminal), yes or no", "choices": ["auto", "yes", "no"]})
+    live: str = field(
+        default="auto",
+        metadata={"help": "redraw in place: auto (where there is a terminal), yes or no", "choices": ["auto", "yes", "no"]},
+    )
 
 
 class LogHandler(LogHandlerBase):

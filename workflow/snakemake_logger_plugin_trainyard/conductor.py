@@ -54,6 +54,8 @@ class Conductor:
 
     def _act(self, notice: Notice) -> None:
         tracker = self.tracker
+        if notice.kind == "over":  # onerror runs next, and builds the report from the summary: say what was not run
+            tracker.close(notice.at)
         if notice.kind in ("plan", "nothing"):
             self._begin()
         if notice.kind == "done" and notice.job is not None:
@@ -62,14 +64,11 @@ class Conductor:
                 self.forecast.learn(notice.job.key, notice.job.seconds)
         if notice.kind == "failed" and notice.job is not None:
             self._machine(notice.job)
-        if not self.dryrun:
+        if not self.dryrun or notice.kind == "message":
             self.screen.show(notice)
-        elif notice.kind == "message":
-            self.screen.show(notice)
-        if self.summary is not None and notice.kind in ("plan", "nothing", "started", "done", "failed", "retry", "stopping"):
-            self.summary.changed(tracker, now=notice.kind in ("plan", "nothing", "failed"))
-        counts = tracker.counts()
-        if notice.kind == "done" and counts["done"] == counts["total"]:
+        if self.summary is not None and notice.kind in ("plan", "nothing", "started", "done", "failed", "retry", "stopping", "over"):
+            self.summary.changed(tracker, now=notice.kind in ("plan", "nothing", "failed", "over"))
+        if notice.kind == "done" and tracker.complete():
             self.screen.end()  # handlers speak next
 
     def _begin(self) -> None:

@@ -20,15 +20,19 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal) -> li
         rules.setdefault(job.rule, []).append(job)
     for rule, members in rules.items():
         lines += ["", f"{paint(rule, 'bold')}  {len(members)}{_cost(members, forecast)}"]
-        groups: dict[tuple[str, str, bool], list[Job]] = {}
+        groups: dict[tuple[str, str], list[Job]] = {}
         for job in members:
-            groups.setdefault((job.suite or "", readable_reason(job.why), follows_only(job.why)), []).append(job)
-        for (suite, why, follows), group in sorted(groups.items(), key=lambda item: (item[0][2], item[0][0], item[0][1])):
-            names = [job.run for job in group if job.run]
-            head = f"{suite}  {len(group)}: {name_list(names)}" if suite and names else suite or name_list(names)
-            if head:
-                lines += [line if at == 0 else "  " + line for at, line in enumerate(wrap(head, 2, 77))]
-            lines += [paint(line, "dim") if follows else paint(line, "yellow") for line in wrap(f"because {why}" if follows else why, 6)]
+            groups.setdefault((readable_reason(job.why), job.suite or "" if job.run else ""), []).append(job)
+        told = None
+        for (why, suite), group in sorted(groups.items(), key=lambda item: (follows_only(item[1][0].why), item[0])):
+            if why != told:
+                follows = follows_only(group[0].why)
+                lines += [paint(line, "dim" if follows else "yellow") for line in wrap(why, 2)]
+                told = why
+            names = [job.run or job.suite or "" for job in group]
+            if any(names):
+                head = ": ".join(part for part in (suite, name_list(names)) if part)
+                lines += [line if at == 0 else "  " + line for at, line in enumerate(wrap(head, 4, 77))]
     lines += ["", "This was a dry run: nothing was started or changed."]
     return lines
 

@@ -149,6 +149,11 @@ class Tracker:
         out["waiting"] += out["total"] - len(self.real)
         return out
 
+    def complete(self) -> bool:
+        """Whether every job is done."""
+        counts = self.counts()
+        return counts["done"] == counts["total"]
+
     def by_state(self, *states: str) -> list[Job]:
         return [job for job in self.real if job.state in states]
 
@@ -310,7 +315,9 @@ class Tracker:
         if record.levelno >= logging.ERROR:
             if "CalledProcessError" in text and self._status_of(text):
                 return []
-            if (match := re.search(r"Job (\d+)\s+completed successfully, but some output files are missing", text)) and int(match[1]) in self.jobs:
+            if (match := re.search(r"Job (\d+)\s+completed successfully, but some output files are missing", text)) and int(
+                match[1]
+            ) in self.jobs:
                 files = [line.split(" (missing", 1)[0] for line in text.splitlines() if "(missing" in line]
                 reason = "its command ended well but did not write " + ", ".join(files)
                 return self._fail(self.jobs[int(match[1])], record.created, [], None, reason)

@@ -54,7 +54,9 @@ class Outlook:
 class Forecast:
     """Knows what jobs took before. `earlier` are the jobs of the summary before this call, `stated` hours by (suite, run)."""
 
-    def __init__(self, earlier: Iterable[dict[str, Any]] = (), results: Path = Path("results"), stated: dict[tuple, float] | None = None) -> None:
+    def __init__(
+        self, earlier: Iterable[dict[str, Any]] = (), results: Path = Path("results"), stated: dict[tuple, float] | None = None
+    ) -> None:
         self.results = results
         self.stated = stated or {}
         self.took: dict[tuple, float] = {}
@@ -94,7 +96,9 @@ class Forecast:
         hours = self.stated.get((job.suite, job.run)) if job.rule.startswith("train") else None
         return Estimate(hours * 3600 * STATED[0], hours * 3600 * STATED[1], "stated") if hours else None
 
-    def outlook(self, jobs: list[Job], cores: int, now: float, said: Callable[[Job], tuple[float, float] | None] = lambda _: None) -> Outlook:
+    def outlook(
+        self, jobs: list[Job], cores: int, now: float, said: Callable[[Job], tuple[float, float] | None] = lambda _: None
+    ) -> Outlook:
         """What is left of `jobs`. `said` is what a running training itself gives as its seconds left."""
         low: dict[int, float] = {}
         high: dict[int, float] = {}

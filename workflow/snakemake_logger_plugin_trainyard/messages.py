@@ -36,11 +36,10 @@ CHATTER = (
     "Processed ",
     "Loading trusted IOCache",
     "Nothing to be done",
+    "Config file ",
 )
 # Said about failed jobs, which have their own lines and the table at the end.
 TOLD = ("Exiting because a job execution failed", "WorkflowError:\nAt least one job did not complete successfully")
-# Ours, raised while the Snakefile is read: the message is the whole truth, the place in the Snakefile is noise.
-PERSONAL = {"ConfigError"}
 
 
 def plain_message(record: logging.LogRecord, verbose: bool = False) -> str | None:
@@ -62,13 +61,15 @@ def plain_message(record: logging.LogRecord, verbose: bool = False) -> str | Non
 
 
 def plain_error(text: str, exception: str | None = None) -> str:
-    """An error of Snakemake for people: `error: …`, the message of our own mistakes without a place in the Snakefile."""
+    """An error of Snakemake for people: `error: …`, and last where it arose.
+
+    What a Snakefile itself raises as ConfigError or WorkflowError is written for people: its place in the Snakefile is noise.
+    """
     head, _, rest = text.partition("\n")
-    name = exception or ""
-    inner = re.match(r"(?:[\w.]*\.)?(\w+)(?: in [^\n]*)?:$", head)
-    if inner and (inner[1] in PERSONAL or name in PERSONAL) and rest:
-        lines = [line for line in rest.splitlines() if line.strip() and not re.match(r'\s+File "', line)]
-        return "error: " + " ".join(" ".join(lines).split())
+    ours = re.match(r"(?:[\w.]*\.)?(ConfigError|WorkflowError)(?P<rule> in rule \S+)?(?: in file [^\n]*)?:$", head)
+    if ours and not ours["rule"] and rest:
+        lines = [line for line in rest.splitlines() if line.strip() and not re.match(r'\s+File "[^"]+", line \d+', line)]
+        return "error: " + "\n".join(lines)
     if text.lower().startswith("error"):
         return text
     return f"error: {text}"

@@ -143,9 +143,7 @@ def _changes(before: list[Any], after: list[Any]) -> list[tuple[str, str, str]]:
         # Snakemake hands over sets: where several changed, only what the settings already told can be paired for sure.
         rest_before = [v for v in plain_before if v not in {b for b, _ in told}]
         rest_after = [v for v in plain_after if v not in {a for _, a in told}]
-        if len(rest_before) == len(rest_after) == 1:
-            changes.append(("", rest_before[0], rest_after[0]))
-        elif rest_before and all(FINGERPRINT.fullmatch(v) for v in rest_before + rest_after):
+        if len(rest_before) == len(rest_after) == 1 or rest_before and all(FINGERPRINT.fullmatch(v) for v in rest_before + rest_after):
             changes.append(("", rest_before[0], rest_after[0]))
     elif not changes:
         changes += [("", v, "nothing") for v in plain_before] + [("", "nothing", v) for v in plain_after]

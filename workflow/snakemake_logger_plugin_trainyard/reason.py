@@ -22,6 +22,7 @@ SYSTEM = re.compile(
 WEAK = re.compile(r"\b(?:error|exception|failed|refused|cannot|no such file|permission denied|timed out)\b", re.IGNORECASE)
 
 STATUS = {
+    75: "stopped early and saved its state; the next call goes on from there",
     124: "stopped at its time limit",
     126: "its command is not executable",
     127: "its command was not found",
@@ -61,9 +62,7 @@ def meaningful_line(lines: list[str]) -> str | None:
             said, at = _exception(lines, at + 1)
             found = said or found
             continue
-        if SAID.match(line.strip()):
-            found = line.strip()
-        elif SYSTEM.match(line.strip()) and not (found and found.lower().startswith("error: ")):
+        if SAID.match(line.strip()) or SYSTEM.match(line.strip()) and not (found and found.lower().startswith("error: ")):
             found = line.strip()
         at += 1
     return found

@@ -175,7 +175,7 @@ class Screen:
             label = shorten(job.label, max(10, width - len(words) - 5))
             lines.append(f"  {paint(label, 'bold')}{' ' * max(2, min(40, width - len(words) - 2) - len(label))}{words}")
         if len(running) > len(shown):
-            lines.append(f"  and {len(running) - len(shown)} more: {name_list([j.label for j, _ in running[len(shown):]], 2)}")
+            lines.append(f"  and {len(running) - len(shown)} more: {name_list([j.label for j, _ in running[len(shown) :]], 2)}")
         return [line if len(ANSI.sub("", line)) <= width else shorten(ANSI.sub("", line), width) for line in lines]
 
 

@@ -35,7 +35,9 @@ def end_lines(tracker: Tracker, terminal: Terminal, results: Path, summary: Path
         others = [job for job in skipped if job not in because]
         lines.append("")
         if because:
-            lines += [paint(f"Not run because of {'them' if failed or stopped else 'others'}: {count(len(because), 'job')}", "yellow", "bold")]
+            lines += [
+                paint(f"Not run because of {'them' if failed or stopped else 'others'}: {count(len(because), 'job')}", "yellow", "bold")
+            ]
             lines += grouped(because)
         if others:
             lines += [paint(f"Not reached: {count(len(others), 'job')}", "yellow", "bold"), *grouped(others)]
@@ -48,7 +50,9 @@ def end_lines(tracker: Tracker, terminal: Terminal, results: Path, summary: Path
     lines += ["", paint(f"Done: {count(counts['done'], 'job')} in {took}{again}", *(("green", "bold") if good else ("bold",)))]
     lines += where(results, summary, tracker.started)
     if failed:
-        lines += wrap("`snakemake` again runs the failed ones and what depends on them; `trainyard logs --errors` shows why they failed.", 0)
+        lines += wrap(
+            "`snakemake` again runs the failed ones and what depends on them; `trainyard logs --errors` shows why they failed.", 0
+        )
     return lines
 
 
@@ -63,7 +67,10 @@ def where(results: Path, summary: Path, since: float | None) -> list[str]:
     lines = []
     try:
         old = since is not None and report.stat().st_mtime < since
-        lines.append(f"Report:  {shown(report)}" + (f" (from {time.strftime('%Y-%m-%d %H:%M', time.localtime(report.stat().st_mtime))})" if old else ""))
+        lines.append(
+            f"Report:  {shown(report)}"
+            + (f" (from {time.strftime('%Y-%m-%d %H:%M', time.localtime(report.stat().st_mtime))})" if old else "")
+        )
     except OSError:
         pass
     if summary.exists():
@@ -89,5 +96,3 @@ def grouped(jobs: list[Job]) -> list[str]:
         named = [n for n in names if n]
         lines += wrap(f"{rule}: {name_list(named)}" if named else rule, 2)
     return lines
-
-

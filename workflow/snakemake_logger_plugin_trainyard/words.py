@@ -60,7 +60,9 @@ def shorten(text: str, width: int) -> str:
 def wrap(text: str, indent: int = 0, width: int = WIDTH, lines: int | None = None) -> list[str]:
     """Lines of at most `width`, indented; words (paths) are never broken; after `lines` lines an ellipsis."""
     pad = " " * indent
-    out = textwrap.wrap(text, width, initial_indent=pad, subsequent_indent=pad, break_long_words=False, break_on_hyphens=False) or [pad.rstrip()]
+    out = textwrap.wrap(text, width, initial_indent=pad, subsequent_indent=pad, break_long_words=False, break_on_hyphens=False) or [
+        pad.rstrip()
+    ]
     if lines and len(out) > lines:
         out = [*out[: lines - 1], shorten(out[lines - 1], width - 2) + " …"]
     return out

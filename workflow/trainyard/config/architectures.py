@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainyard.config.base import Frozen
 
@@ -48,6 +48,7 @@ class PerformanceOptions(Frozen):
     layers: int = Field(2, ge=1, description="transformer blocks of the MIDI encoder")
     heads: int = Field(4, ge=1, description="attention heads of the MIDI encoder")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the MIDI encoder and before the scores")
+    mask_mels: int = Field(4, ge=0, description="mel bands hidden at random in training")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
 
 
@@ -66,6 +67,12 @@ class TokenOptions(ExtractorOptions):
     layers: int = Field(2, ge=1, description="transformer blocks")
     heads: int = Field(4, ge=1, description="attention heads; they divide token_width")
     token_width: int = Field(96, ge=16, description="width of a token")
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        if self.token_width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide token_width ({self.token_width})")
+        return self
 
 
 class MagViTOptions(TokenOptions):

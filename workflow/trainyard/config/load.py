@@ -48,7 +48,7 @@ def load_config(config: dict[str, Any], home: Path) -> Config:
         overlay = config.get(name) or {}
         if not isinstance(overlay, dict):
             raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
-        suites[name] = _suite(name, known[name], overlay, settings)
+        suites[name] = _suite(name, home, overlay, settings)
     return Config(settings=settings, suites=suites)
 
 
@@ -59,10 +59,10 @@ def split_list(value: Any) -> Any:
     return value
 
 
-def _suite(name: str, path: Path, overlay: dict, settings: Settings) -> Suite:
+def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
     file = f"config/suites/{name}.yaml"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load((home / file).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -102,9 +102,14 @@ def _suite(name: str, path: Path, overlay: dict, settings: Settings) -> Suite:
             raise ConfigError(f"{where}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
         if model.architecture == "lora" and model.base_model is None and model.base.dataset not in datasets:
             raise ConfigError(
-                f"{where}.base.dataset: no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}"
+                f"{where}.base_model: give the folder or hub name of a base model; or, for a tiny one, in base.dataset the chat dataset "
+                f"it is pretrained on: there is no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}"
             )
-    return suite.model_copy(update={"models": models, "datasets": datasets})
+    discover = suite.discover
+    if discover and not Path(discover.root).expanduser().is_dir() and (home / discover.root).is_dir():
+        # The shipped examples, when the workflow runs in another folder than its own.
+        discover = discover.model_copy(update={"root": str(home / discover.root)})
+    return suite.model_copy(update={"models": models, "datasets": datasets, "discover": discover})
 
 
 def _with_overrides(model, settings: Settings):

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from trainyard.data.errors import DataError
@@ -28,17 +29,26 @@ class SourceFolder:
 
     def read(self, text: str) -> bytes:
         """The bytes of a file, opened once. Raises Refused with the reason, DataError when the mount is gone."""
+        parts: list[bytes] = []
+        self.stream(text, parts.append, parts.clear)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def stream(self, text: str, take: Callable[[bytes], object], restart: Callable[[], object]) -> None:
+        """Hand a file's blocks to `take`; after a passing error of the mount `restart` is called and it begins anew.
+
+        Raises as `read` does.
+        """
         path = self._path(text)
         for pause in (*PAUSES, None):
             try:
-                return self._read(path)
+                return self._stream(path, take)
             except OSError as error:
                 if error.errno in GONE or (error.errno == errno.ENOENT and not os.path.isdir(self.base)):
                     raise DataError(f"{self.base}: the data are no longer there ({error.strerror}); mount them again and run again") from None
                 if pause is None or error.errno not in PASSING:
                     raise Refused(_words(error)) from None
                 time.sleep(pause)
-        raise AssertionError
+                restart()
 
     def _path(self, text: str) -> str:
         name = from_text(text)
@@ -55,7 +65,7 @@ class SourceFolder:
     def _contains(self, real: str) -> bool:
         return real == self.real or real.startswith(self.real.rstrip("/") + "/")
 
-    def _read(self, path: str) -> bytes:
+    def _stream(self, path: str, take: Callable[[bytes], object]) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             file = os.open(path, flags | os.O_NOFOLLOW)
@@ -72,9 +82,9 @@ class SourceFolder:
                 raise Refused("not a regular file")
             if before.st_size > self.max_bytes:
                 raise Refused(f"{before.st_size / 1e6:,.0f} MB, more than the {self.max_bytes / 1e6:,.0f} MB that a sample may have")
-            parts, size = [], 0
+            size = 0
             while part := os.read(file, min(max(before.st_size + 1 - size, 1), BLOCK)):
-                parts.append(part)
+                take(part)
                 size += len(part)
                 if size > before.st_size:
                     break
@@ -85,7 +95,6 @@ class SourceFolder:
             raise Refused("changed while it was read")
         if not size:
             raise Refused("empty file (0 bytes)")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _words(error: OSError) -> str:

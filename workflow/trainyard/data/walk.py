@@ -72,7 +72,8 @@ def _nothing(root: Path, patterns: Sequence[str], kind: str, refused: list[Found
     if refused:
         text += f"; left out: {shorten(refused[0].path)} ({refused[0].refused})"
     flat = [p for p in patterns if "/" not in p]
-    advice = f"`*` stops at a folder: try glob '**/{flat[0]}'" if flat and there else "correct root or glob"
+    deeper = next((f"**/{p}" for p in flat if any(map(compile_globs([f"**/{p}"]), (f.path for f in there)))), None)
+    advice = f"`*` stops at a folder: try glob '{deeper}'" if deeper else "correct root or glob"
     return f"{text}; {advice}"
 
 

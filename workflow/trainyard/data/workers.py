@@ -19,8 +19,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import trainyard
 from trainyard.data.decode_worker import HEAD, unpack_arrays
 from trainyard.data.errors import DataError
 
@@ -59,15 +61,20 @@ class Worker:
 
     def __init__(self, start: dict[str, Any]):
         self.seconds, self.tasks = float(start["seconds"]), 0
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", "import sys; sys.path[:] = eval(sys.argv[1]); from trainyard.data.decode_worker import main; main()"]
-        self.process = subprocess.Popen([*command, repr(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0)
+        library = str(Path(trainyard.__file__).parent.parent)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": library}
+        command = [sys.executable, "-P", "-m", "trainyard.data.decode_worker"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0)
         self._out = self.process.stdout.fileno()  # type: ignore[union-attr]
         os.set_blocking(self._out, False)
         self._send(start, [])
         self._deadline = time.monotonic() + START_SECONDS
-        answer, _ = self._receive()
+        try:
+            answer, _ = self._receive()
+        except WorkerDied as death:
+            answer = {"failed": f"{death}; it says more above"}
         if "failed" in answer:
+            self.stop()
             raise DataError(f"the reader {start['reader']} does not start: {answer['failed']}")
         self.meta: dict[str, Any] = answer["meta"]
 

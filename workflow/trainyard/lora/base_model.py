@@ -6,7 +6,6 @@ LoRA on random frozen weights learns no valid JSON, so the demo needs a base tha
 
 import logging
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ def build_base_model(settings: Base, train: Path, validation: Path, output: Path
     """
     if settings.width % settings.heads or settings.width // settings.heads % 2:
         raise ValueError(f"base.width {settings.width} must be an even multiple of base.heads {settings.heads}")
-    started = time.time()
     pack, held = ChatPack(train), ChatPack(validation)
     if not len(pack) or not len(held):
         raise ValueError(f"{train if not len(pack) else validation}: no rows to pretrain on")
@@ -58,7 +56,6 @@ def build_base_model(settings: Base, train: Path, validation: Path, output: Path
         "train_loss": history[-1]["loss"],
         "validation_loss": mean_answer_loss(model, held_rows, held_items),
         "validation_rows": len(held_items),
-        "seconds": round(time.time() - started, 1),
         "history": history,
         "settings": settings.model_dump(mode="json"),
     }

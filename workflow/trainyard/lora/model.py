@@ -35,6 +35,7 @@ class LoraChat(TrainyardModel):
         """`model`: a peft model, or a plain causal model to be asked only."""
         super().__init__()
         self.model, self.tokenizer, self.base_name, self.max_length = model, tokenizer, base_name, max_length
+        self.notes: dict[str, Any] = {}
         self._encoded: dict[Any, EncodedRows] = {}
         causal = model.get_base_model() if hasattr(model, "peft_config") else model
         self._some_logits = "logits_to_keep" in inspect.signature(causal.forward).parameters
@@ -83,6 +84,7 @@ class LoraChat(TrainyardModel):
         long = rows[lengths > self.max_length]
         if len(long):
             some = ", ".join(pack.texts("id", long[:5])) + (" …" if len(long) > 5 else "")
+            self.notes["rows_too_long"] = self.notes.get("rows_too_long", 0) + len(long)
             log.warning("%d of %d rows have more than max_length %d tokens and are left out: %s", len(long), len(rows), self.max_length, some)
         if len(rows) and len(long) == len(rows):
             raise ValueError(f"{getattr(pack, 'path', 'the pack')}: all {len(rows)} rows have more than max_length {self.max_length} tokens")

@@ -17,7 +17,7 @@ from trainyard.config.architectures import EmotionOptions
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import SampleDropout
-from trainyard.models.spectrogram import blocks, centred, centred_spread, mean_and_max, real_steps
+from trainyard.models.spectrogram import blocks, centred, centred_spread, hide_bands, mean_and_max, real_steps
 
 TIME_STRIDE = 8
 
@@ -82,6 +82,5 @@ class EmotionRecognizer(TrainyardModel):
         if o.shift_mels:
             clip = np.roll(clip, int(rng.integers(-o.shift_mels, o.shift_mels + 1)), 1)
         if o.mask_mels:
-            at = int(rng.integers(max(1, clip.shape[1] - o.mask_mels + 1)))
-            clip[:, at : at + o.mask_mels] = 0
+            hide_bands(clip, o.mask_mels, rng)
         return clip

@@ -20,7 +20,7 @@ from trainyard.data.paired import score_parts
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import SampleDropout, Transformer
-from trainyard.models.spectrogram import blocks, centred, centred_spread, halved, mean_and_spread, real_steps, statistics_rows
+from trainyard.models.spectrogram import blocks, centred, centred_spread, halved, hide_bands, mean_and_spread, real_steps, statistics_rows
 
 AUDIO_STRIDE = 4
 
@@ -33,7 +33,7 @@ class PerformanceModel(TrainyardModel):
 
     def __init__(self, options: PerformanceOptions, names: list[str], mels: int, notes: int, columns: int):
         super().__init__()
-        self.names = names
+        self.names, self.options = names, options
         self.encoders = nn.ModuleDict()
         if "audio" in self.reads:
             self.encoders["audio"] = AudioEncoder(options, mels)
@@ -72,7 +72,11 @@ class PerformanceModel(TrainyardModel):
         batch = {"scores": take("scores"), "weight": torch.full((len(rows),), float(len(self.names)))}
         if "audio" in self.reads:
             batch["frames"] = take("frames").long()
-            batch["mel"] = torch.from_numpy(np.stack([centred(pack.fixed("mel")[r], int(n)) for r, n in zip(rows, batch["frames"])]))
+            clips = [centred(pack.fixed("mel")[r], int(n)) for r, n in zip(rows, batch["frames"])]
+            if seeds is not None and self.options.mask_mels:
+                for clip, seed in zip(clips, seeds):
+                    hide_bands(clip, self.options.mask_mels, np.random.default_rng(seed))
+            batch["mel"] = torch.from_numpy(np.stack(clips))
         if "midi" in self.reads:
             batch["notes"], batch["note_count"] = take("notes"), take("note_count").long()
         return batch

@@ -35,6 +35,12 @@ def centred_spread(pack, rows: np.ndarray) -> float:
     return max((squares / max(count, 1)) ** 0.5, 1e-3)
 
 
+def hide_bands(clip: np.ndarray, count: int, rng: np.random.Generator) -> None:
+    """Set `count` neighbouring bands of a centred clip (frames, mels) to its mean, as SpecAugment does."""
+    at = int(rng.integers(max(1, clip.shape[1] - count + 1)))
+    clip[:, at : at + count] = 0
+
+
 class ConvBlock(nn.Module):
     """3 × 3 convolution, GroupNorm (https://arxiv.org/abs/1803.08494) and ReLU."""
 

@@ -1,5 +1,6 @@
 """Reads a results folder into one Report. Any file may be absent: what is there is shown, what is broken is listed."""
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from trainyard.report.views import Job, Report, Suite
 ORDER = ("kmidi", "crescendai", "mono_to_3d", "housebrain", "aimedres")
 PARTS = ("comparison.csv", "comparison.json", "runs", "data", "packs", "preflight", "merged")
 
+IDLE = 120.0  # seconds without any job: another call of snakemake
+
 
 def collect(results: Path, checkpoints: Path | None = None, partial: bool = False) -> Report:
     """Raises ValueError when the folder holds no suite and no summary."""
@@ -26,8 +29,9 @@ def collect(results: Path, checkpoints: Path | None = None, partial: bool = Fals
         raise ValueError(f"{results}: no results here: expected a folder for each suite (comparison.csv, runs/) or summary.json")
     ordered = [n for n in ORDER if n in names] + sorted(names - set(ORDER))
     suites = tuple(_suite(files, n, results / n, checkpoints, [j for j in listed if j.get("suite") == n]) for n in ordered)
+    jobs, idle = read_jobs(listed)
     return Report(
-        suites=suites, jobs=read_jobs(listed), state=str(summary.get("state") or ""), started=str(summary.get("started") or ""),
+        suites=suites, jobs=jobs, idle=idle, state=str(summary.get("state") or ""), started=str(summary.get("started") or ""),
         finished=str(summary.get("finished") or ""), command=_command(summary.get("command")),
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), partial=partial, problems=tuple(files.problems),
     )  # fmt: skip
@@ -47,20 +51,36 @@ def _command(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
-def read_jobs(listed: list[dict[str, Any]]) -> tuple[Job, ...]:
-    """The summary's jobs, with times counted from the first start."""
-    starts = [moment(j.get("started")) for j in listed]
-    zero = min((s for s in starts if s is not None), default=0.0)
-    jobs = []
-    for job, start in zip(listed, starts):
-        end = moment(job.get("finished"))
-        seconds = number(job.get("seconds"))
-        if end is None and start is not None and seconds is not None:
-            end = start + seconds
-        jobs.append(Job(
+def read_jobs(listed: list[dict[str, Any]]) -> tuple[tuple[Job, ...], tuple[tuple[float, float], ...]]:
+    """The summary's jobs by start, and the idle times between two calls of snakemake, which are cut out of their times."""
+    spans = [_span(job) for job in listed]
+    known = sorted(s for s in spans if s is not None)
+    zero, idle, covered = (known[0][0] if known else 0.0), [], -math.inf
+    for start, end in known:
+        if start - covered > IDLE and covered > -math.inf:
+            idle.append((covered, start - covered))
+        covered = max(covered, end)
+
+    def moved(at: float) -> float:
+        return at - zero - sum(length for when, length in idle if when < at)
+
+    jobs = [
+        Job(
             rule=str(job.get("rule") or "?"), suite=str(job.get("suite") or ""), run=str(job.get("run") or ""),
-            state=str(job.get("state") or "unknown"), start=None if start is None else start - zero,
-            end=None if end is None or start is None else max(end, start) - zero, attempts=whole(job.get("attempts")), seconds=seconds,
-            machine=str(job.get("machine") or ""), reason=str(job.get("reason") or ""), log=str(job.get("log") or ""),
-        ))  # fmt: skip
-    return tuple(sorted(jobs, key=lambda j: (j.start is None, j.start or 0.0)))
+            state=str(job.get("state") or "unknown"), start=moved(span[0]) if span else None, end=moved(span[1]) if span else None,
+            attempts=whole(job.get("attempts")), seconds=number(job.get("seconds")), machine=str(job.get("machine") or ""),
+            reason=str(job.get("reason") or ""), log=str(job.get("log") or ""),
+        )
+        for job, span in zip(listed, spans)
+    ]  # fmt: skip
+    return tuple(sorted(jobs, key=lambda j: (j.start is None, j.start or 0.0))), tuple((moved(when), length) for when, length in idle)
+
+
+def _span(job: dict[str, Any]) -> tuple[float, float] | None:
+    """Start and end in seconds since 1970; None for a job that has no end yet."""
+    start, end, seconds = moment(job.get("started")), moment(job.get("finished")), number(job.get("seconds"))
+    if start is None:
+        return None
+    if seconds is not None and (end is None or end - start <= 2):  # the summary's times are whole seconds; its durations are finer
+        end = start + seconds
+    return None if end is None else (start, max(start, end))

@@ -10,7 +10,7 @@ from trainyard.report.charts.forest import forest
 from trainyard.report.charts.matrix import confusion, reliability
 from trainyard.report.charts.parts import IN_UNITS, by_part
 from trainyard.report.numbers import score_text
-from trainyard.report.views import Model, Score, Suite
+from trainyard.report.views import Model, Run, Score, Suite
 
 MOST_ROWS, MOST_PANELS = 30, 48
 
@@ -27,10 +27,15 @@ def arrow(score: Score) -> str:
     return "↑ higher is better" if score.direction == "max" else "↓ lower is better"
 
 
+def own_score(run: Run, like: Score | None) -> Score | None:
+    """The run's own figure of the same part, split and metric."""
+    return next((s for s in run.scores if like and (s.split, s.part, s.metric) == (like.split, like.part, like.metric)), None)
+
+
 def _single(model: Model, like: Score) -> list[float]:
     """The same figure of the model's own runs, where it has several."""
-    found = [s.value for r in model.runs for s in r.scores if (s.split, s.part, s.metric) == (like.split, like.part, like.metric)]
-    return [v for v in found if v is not None] if len(model.runs) > 1 else []
+    found = [own_score(r, like) for r in model.runs] if len(model.runs) > 1 else []
+    return [s.value for s in found if s and s.value is not None]
 
 
 def forests(suite: Suite) -> list[Chart]:
@@ -73,10 +78,10 @@ def part_bars(suite: Suite) -> list[Chart]:
                 shown.setdefault(metric, []).extend(same)
     for metric, scores in shown.items():
         said = "; ".join(f"{s.model} {s.part} {score_text(s)}" for s in scores[:60])
-        svg = by_part(scores, f"{metric} by part: {said}")
+        svg = by_part(scores, f"{scores[0].called} by part: {said}")
         note = "share of the trivial baseline's error; shorter is better" if metric in IN_UNITS else arrow(scores[0])
         if svg:
-            charts.append(Chart(f"{metric} by part", note, svg))
+            charts.append(Chart(f"{scores[0].called} by part", note, svg))
     return charts
 
 
@@ -88,7 +93,7 @@ def fold_charts(suite: Suite) -> list[Chart]:
             continue
         scores, labels = [], []
         for run in model.runs:
-            own = next((s for s in run.scores if (s.split, s.part, s.metric) == (h.split, h.part, h.metric)), None)
+            own = own_score(run, h)
             scores.append(own or Score(run.suite, model.name, run.name, h.part, h.split, h.metric, None, direction=h.direction))
             labels.append(run.name.removeprefix(model.name).lstrip("-") or run.name)
         known = [s for s in scores if s.value is not None]

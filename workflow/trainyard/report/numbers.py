@@ -1,6 +1,7 @@
 """Figures as people read them: three significant digits, a true minus, units."""
 
 import math
+from datetime import datetime
 
 from trainyard.report.views import Difference, Score
 
@@ -38,18 +39,38 @@ def interval(low: float | None, high: float | None, places: int | None = None) -
 
 def score_text(score: Score) -> str:
     """`0.969 [0.930, 0.992]`, for gathered runs without an interval `0.790 ± 0.031`."""
-    places = decimals(score.value, score.trivial if score.trivial and abs(score.trivial) < 1 else None)
-    text = num(score.value, places)
+    return f"{score_value(score)} {score_range(score)}".strip()
+
+
+def score_value(score: Score) -> str:
+    return num(score.value, _places(score))
+
+
+def score_range(score: Score) -> str:
+    """`[0.930, 0.992]`, or `± 0.031` over runs where there is no interval."""
     if score.low is not None and score.high is not None:
-        return f"{text} {interval(score.low, score.high, places)}"
-    return f"{text} ± {num(score.spread, places)}" if score.spread is not None else text
+        return interval(score.low, score.high, _places(score))
+    return f"± {num(score.spread, _places(score))}" if score.spread is not None else ""
+
+
+def _places(score: Score) -> int:
+    return decimals(score.value, score.trivial if score.trivial and abs(score.trivial) < 1 else None)
+
+
+def difference_value(difference: Difference | None) -> str:
+    return NONE if difference is None or difference.value is None else signed(difference.value, _difference_places(difference))
+
+
+def difference_range(difference: Difference | None) -> str:
+    return "" if difference is None else interval(difference.low, difference.high, _difference_places(difference))
+
+
+def _difference_places(difference: Difference) -> int:
+    return decimals(difference.value, difference.low, difference.high)
 
 
 def difference_text(difference: Difference | None) -> str:
-    if difference is None or difference.value is None:
-        return NONE
-    places = decimals(difference.value, difference.low, difference.high)
-    return f"{signed(difference.value, places)} {interval(difference.low, difference.high, places)}".strip()
+    return f"{difference_value(difference)} {difference_range(difference)}".strip()
 
 
 def percent(share: float | None) -> str:
@@ -57,10 +78,10 @@ def percent(share: float | None) -> str:
     if share is None:
         return NONE
     if share > 0.999:
-        return "> 99.9 %"
+        return ">\u00a099.9\u00a0%"
     if share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %" if share > 0.99 or share < 0.01 else f"{100 * share:.0f} %"
+        return "<\u00a00.1\u00a0%"
+    return f"{100 * share:.1f}\u00a0%" if share > 0.99 or share < 0.01 else f"{100 * share:.0f}\u00a0%"
 
 
 def duration(seconds: float | None) -> str:
@@ -98,3 +119,12 @@ def size(value: float | None) -> str:
 
 def plural(n: int, word: str, many: str | None = None) -> str:
     return f"{n:,} {word if n == 1 else many or word + 's'}"
+
+
+def clock(text: str) -> str:
+    """An ISO time as `2026-01-25 19:44 UTC`; anything else as it is."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return found.strftime("%Y-%m-%d %H:%M") + (" " + (found.tzname() or "") if found.tzinfo else "")

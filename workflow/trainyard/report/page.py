@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ def render(report: Report) -> str:
     style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     page = _environment().get_template("page.html.j2")
     suites = [s.name for s in report.suites]
-    return page.render(
+    text = page.render(
         report=report, style=style, script=script, policy=_policy(style, script), verdict=words.verdict(report),
         warnings=words.warnings(report), tiles=tiles(report), sections=[section(s) for s in report.suites],
-        gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule"), dag=_dag(report), suites=suites, bound=words.bound(report),
+        gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule", report.idle), dag=_dag(report), suites=suites, bound=words.bound(report),
         machines=machines(report.runs), jobs=Counter(j.state for j in report.jobs), untimed=sum(j.start is None or j.end is None for j in report.jobs),
     )  # fmt: skip
+    return text.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
 
 
 def _environment() -> Environment:
@@ -37,12 +39,14 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "num": numbers.num, "score": numbers.score_text, "difference": numbers.difference_text, "percent": numbers.percent,
-        "duration": numbers.duration, "count": numbers.count, "size": numbers.size, "key": _key,
+        "num": numbers.num, "score": numbers.score_text, "score_value": numbers.score_value, "score_range": numbers.score_range,
+        "difference_value": numbers.difference_value, "difference_range": numbers.difference_range, "percent": numbers.percent,
+        "duration": numbers.duration, "count": numbers.count, "size": numbers.size, "key": _key, "moment": numbers.clock,
     }  # fmt: skip
     environment.globals |= {
         "plural": numbers.plural, "against": words.against, "symbol": words.SYMBOL, "state_symbol": words.STATE, "gathered": words.gathered,
         "notes": words.model_notes, "dataset_note": words.dataset_note, "spark": difference_spark,
+        "own_score": figures.own_score,
     }  # fmt: skip
     return environment
 
@@ -124,7 +128,8 @@ def sample_view(sample: Sample) -> dict[str, Any]:
         try:
             from trainyard.report.floor_plan import floor_plan_svg
 
-            drawing = Markup(floor_plan_svg(sample.plan))
+            # The page's policy allows no style attributes; the style sheet sizes the drawing.
+            drawing = Markup(re.sub(r' style="[^"]*"', "", floor_plan_svg(sample.plan), count=1))
         except Exception as error:  # a model wrote this plan: whatever is wrong with it must not cost the report
             why = f"not drawn: {error}"
     rows = [(k, sample.plan[k]) for k in ("site", "area", "rate", "cost", "budget", "fits") if sample.plan and k in sample.plan]

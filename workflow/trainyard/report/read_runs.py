@@ -1,4 +1,4 @@
-"""Runs and models of a suite from comparison.csv, metrics.json, train.json, history.csv and progress.json."""
+"""Runs and models of a suite from comparison.json (else .csv), metrics.json, train.json, history.csv and progress.json."""
 
 import re
 import statistics
@@ -14,27 +14,23 @@ SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
 
 def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> list[Model]:
     """Every model that comparison, runs folder or the summary's jobs name, in the comparison's order."""
-    table = files.rows(folder / "comparison.csv")
-    compared = _compared_runs(files, folder)
+    compared = files.object(folder / "comparison.json")
+    table = [r for r in compared.get("rows") or [] if isinstance(r, dict)] or files.rows(folder / "comparison.csv")
     states = _job_states(jobs)
     names: dict[str, str] = {}  # run → model, in order of appearance
     for row in table:
-        if row.get("run") or row.get("state", "done") != "done":
-            names.setdefault(row.get("run") or row.get("model", ""), row.get("model", ""))
+        if row.get("run"):
+            names.setdefault(str(row["run"]), str(row.get("model") or ""))
     for path in sorted((folder / "runs").glob("*")):
         if path.is_dir() and any(path.iterdir()):
             names.setdefault(path.name, SUFFIX.sub("", path.name))
     for name in states:
         names.setdefault(name, SUFFIX.sub("", name))
-    runs = [_read_run(files, suite, name, model, folder, checkpoints, table, states.get(name, {}), compared) for name, model in names.items()]
+    runs = [_read_run(files, suite, name, model, folder, checkpoints, table, states.get(name, {})) for name, model in names.items()]
     models: dict[str, list[Run]] = {}
     for run in runs:
         models.setdefault(run.model, []).append(run)
-    return [_gather(suite, name, tuple(of_model), table, compared) for name, of_model in models.items()]
-
-
-def _compared_runs(files: Loose, folder: Path) -> dict[str, Any]:
-    return files.object(folder / "comparison.json")
+    return [_gather(suite, name, tuple(of_model), table) for name, of_model in models.items()]
 
 
 def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -50,7 +46,7 @@ def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, checkpoints: Path | None,
-              table: list[dict[str, str]], job: dict[str, Any], compared: dict[str, Any]) -> Run:  # fmt: skip
+              table: list[dict[str, Any]], job: dict[str, Any]) -> Run:  # fmt: skip
     place = folder / "runs" / name
     metrics = files.object(place / "metrics.json")
     train = files.object(place / "train.json")
@@ -58,7 +54,7 @@ def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, che
     train_info = {**(train.get("train_info") or {}), **(metrics.get("train_info") or {})}
     meta = metrics.get("meta_info") or train.get("meta_info") or {}
     model = str(metrics.get("model") or model)
-    row = next((r for r in table if (r.get("run") or r.get("model")) == name), {})
+    row = next((r for r in table if r.get("run") == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
     head = metrics.get("headline") if isinstance(metrics.get("headline"), dict) else {}
     said = meta.get("report") if isinstance(meta.get("report"), dict) else {}
@@ -110,26 +106,27 @@ def difference(value: Any) -> Difference | None:
     return Difference(*(number(value.get(k)) for k in ("difference", "ci_low", "ci_high", "p_better")))
 
 
-def _table_score(row: dict[str, str]) -> Score:
+def _table_score(row: dict[str, Any]) -> Score:
+    """A row of comparison.json, or of comparison.csv, which lacks the intervals of the differences."""
     value, trivial, simple = (number(row.get(k)) for k in ("value", "baseline", "simple"))
-    direction = row.get("direction") or "max"
+    direction = str(row.get("direction") or "max")
     sign = 1 if direction == "max" else -1
 
-    def against(other: float | None, p: str) -> Difference | None:
-        if value is None or other is None:
-            return None
-        return Difference(sign * (value - other), p_better=number(row.get(p)))
+    def against(level: str, other: float | None) -> Difference | None:
+        if found := difference(row.get(f"vs_{level}")):
+            return found
+        return Difference(sign * (value - other), p_better=number(row.get(f"p_better_{level}"))) if value is not None and other is not None else None
 
+    named = {k: str(row.get(k) or "") for k in ("suite", "model", "run", "part", "split", "metric")}
     return Score(
-        row.get("suite", ""), row.get("model", ""), row.get("run", ""), row.get("part", ""), row.get("split", ""), row.get("metric", ""),
-        value, number(row.get("ci_low")), number(row.get("ci_high")), direction, n=whole(row.get("n")), groups=whole(row.get("groups")),
-        runs=whole(row.get("runs")) or 1, spread=number(row.get("spread")),
-        trivial_name=row.get("trivial_name", ""), trivial=trivial, simple_name=row.get("simple_name", ""), simple=simple,
-        vs_trivial=against(trivial, "p_better_trivial"), vs_simple=against(simple, "p_better_simple"),
+        **named, value=value, low=number(row.get("ci_low")), high=number(row.get("ci_high")), direction=direction, kind=str(row.get("kind") or ""),
+        n=whole(row.get("n")), groups=whole(row.get("groups")), runs=whole(row.get("runs")) or 1, spread=number(row.get("spread")),
+        basis=str(row.get("interval") or ""), trivial_name=str(row.get("trivial_name") or ""), trivial=trivial,
+        simple_name=str(row.get("simple_name") or ""), simple=simple, vs_trivial=against("trivial", trivial), vs_simple=against("simple", simple),
     )  # fmt: skip
 
 
-def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, str]], compared: dict[str, Any]) -> Model:
+def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, Any]]) -> Model:
     """The model's scores: gathered rows where the comparison has them, else the only run's, else our own mean and spread."""
     done = [r for r in runs if r.scores]
     gathered = [_table_score(r) for r in table if r.get("model") == name and not r.get("run") and number(r.get("value")) is not None]

@@ -32,7 +32,7 @@ def status_page(report: Report) -> str:
             p = r.progress
             eta = f", {numbers.duration(numbers_of(p, 'eta_low'))} to {numbers.duration(numbers_of(p, 'eta_high'))} left" if p.get("eta_low") is not None else ""
             lines.append(plain(f"- {r.suite}/{r.name}: epoch {p.get('epoch')} of {p.get('epochs')}, loss {numbers.num(numbers_of(p, 'loss'))}{eta}, on {p.get('host')}"))
-    return "\n".join(lines) + "\n"
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace").decode()
 
 
 def numbers_of(progress: dict, key: str) -> float | None:

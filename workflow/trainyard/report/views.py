@@ -7,6 +7,9 @@ from typing import Any
 SURE = 0.975  # a one-sided 97.5 % says what a two-sided 95 % interval beside zero says
 
 
+METRICS = {"auc": "AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "nll": "NLL", "macro_f1": "macro F1", "log_loss": "log loss"}
+
+
 @dataclass(frozen=True)
 class Difference:
     """How much better a model is than a baseline (positive: better, whatever the metric's direction)."""
@@ -45,6 +48,7 @@ class Score:
     groups: int | None = None
     runs: int = 1
     spread: float | None = None
+    basis: str = ""  # what the interval of a gathered score rests on
     trivial_name: str = ""
     trivial: float | None = None
     simple_name: str = ""
@@ -53,8 +57,12 @@ class Score:
     vs_simple: Difference | None = None
 
     @property
+    def called(self) -> str:
+        return METRICS.get(self.metric, self.metric)
+
+    @property
     def label(self) -> str:
-        return f"{self.part} {self.metric}" if self.part else self.metric
+        return f"{self.part} {self.called}".strip()
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow; times are seconds since the first job's start, None where unknown."""
+    """One job of the workflow; times are seconds of running since the first start (idle times cut out), None where unknown."""
 
     rule: str
     suite: str
@@ -280,6 +288,7 @@ class Report:
     finished: str = ""
     command: str = ""
     built: str = ""
+    idle: tuple[tuple[float, float], ...] = ()  # (when, seconds): times between two calls, cut out of the jobs' times
     partial: bool = False
     problems: tuple[str, ...] = ()
 

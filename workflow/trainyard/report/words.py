@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from trainyard.report.numbers import decimals, difference_text, duration, num, percent, plural, score_text
+from trainyard.report.numbers import difference_text, duration, num, percent, plural, score_text
 from trainyard.report.views import Dataset, Difference, Model, Report, Score
 
 FEW_GROUPS = 10
@@ -54,6 +54,10 @@ def warnings(report: Report) -> list[str]:
         if against(m.headline, "trivial") in ("worse", "unclear"):
             found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
     for s in report.suites:
+        behind = [x for m in s.models if m.headline for x in m.parts(m.headline.split) if x.part != m.headline.part and against(x, "simple") == "worse"]
+        if behind:
+            parts = ", ".join(dict.fromkeys(f"{x.part} ({x.simple_name})" for x in behind))
+            found.append(f"{s.name}: in {plural(len(behind), 'figure')} beside the headline the simple baseline is surely better: {parts}")
         found += [f"{s.name}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for d in s.datasets if d.groups_known is False]
         found += [f"{s.name}: {d.name}: {n}" for d in s.datasets for n in d.notes if not n.startswith("groups unknown") and "quarantine.csv" not in n]
         found += [f"{s.name}: {plural(len(d.refused), 'file')} of {d.name} refused" for d in s.datasets if d.refused]
@@ -61,38 +65,54 @@ def warnings(report: Report) -> list[str]:
 
 
 def model_notes(model: Model) -> list[tuple[str, str]]:
-    """(verdict, sentence) about a model's headline figure and its training."""
-    notes = []
-    h = model.headline
+    """(verdict, sentence) about a model's headline figure, its other parts and its training."""
+    notes, h = [], model.headline
     if h:
-        for level in ("trivial", "simple"):
-            notes.append((against(h, level), _comparison(h, level)))
+        notes += [(against(h, level), _comparison(h, level)) for level in ("simple", "trivial")]
+        notes += _other_parts(model, h)
         if h.groups is not None and h.groups < FEW_GROUPS:
             notes.append(("unclear", f"Only {plural(h.groups, 'group')} held out: the interval rests on few independent cases."))
     done, states = [r for r in model.runs if r.state == "done"], model.states
     for state in ("failed", "interrupted", "missing"):
         if states[state]:
             first = next(r for r in model.runs if r.state == state)
-            notes.append(("worse", f"{states[state]} of {plural(len(model.runs), 'run')} {state}" + (f": {first.reason}" if first.reason else "") + "."))
-    notes += [("unclear", n[:1].upper() + n[1:] + ".") for n in dict.fromkeys(n for r in done for n in r.notes) if "groups: the intervals" not in n]
+            who = state.capitalize() if len(model.runs) == 1 else f"{states[state]} of {len(model.runs)} runs {state}"
+            notes.append(("worse", who + (f": {first.reason}" if first.reason else "") + "."))
+    said = dict.fromkeys(n for r in done for n in r.notes if "groups: the intervals" not in n)
+    notes += [("unclear", n[:1].upper() + n[1:].removesuffix(".") + ".") for n in said]
     falling = [r for r in done if r.epochs and r.epochs > 1 and r.best_epoch == r.epochs]
     if falling:
-        notes.append(("unknown", ("Its" if len(done) == 1 else f"In {len(falling)} of {len(done)} runs the") + " validation loss was lowest at the last epoch: more epochs may help."))
-    retried = [r for r in model.runs if (r.attempts or 1) > 1]
+        whose = "Its" if len(model.runs) == 1 else f"In {len(falling)} of {len(done)} runs the"
+        notes.append(("unknown", f"{whose} validation loss was lowest at the last epoch: more epochs may help."))
+    retried = [r.attempts for r in model.runs if r.attempts and r.attempts > 1]
     if retried:
-        notes.append(("unknown", f"{plural(len(retried), 'run')} needed more than one attempt (at most {max(r.attempts for r in retried)})."))
+        notes.append(("unknown", f"Took {max(retried)} attempts." if len(model.runs) == 1 else f"{plural(len(retried), 'run')} took up to {max(retried)} attempts."))
     return notes
 
 
-def _comparison(h: Score, level: str) -> str:
-    difference: Difference | None = getattr(h, f"vs_{level}")
-    name, value = getattr(h, f"{level}_name") or f"the {level} baseline", getattr(h, level)
+def _other_parts(model: Model, h: Score) -> list[tuple[str, str]]:
+    """Parts beside the headline's, in their first metric, that do not surely beat the simple baseline."""
+    firsts: dict[str, Score] = {}
+    for s in model.parts(h.split):
+        if s.part not in firsts or s.metric == h.metric and firsts[s.part].metric != h.metric:
+            firsts[s.part] = s
+    others = [s for part, s in firsts.items() if part != h.part and against(s, "simple") != "unknown"]
+    behind = [s for s in others if against(s, "simple") != "better"]
+    notes = [(against(s, "simple"), _comparison(s, "simple")) for s in behind[:6]]
+    if others and len(behind) < len(others):
+        ahead = [s.part for s in others if s not in behind]
+        notes.append(("better", f"Also better than the simple baseline in {', '.join(ahead[:8])}{' …' if len(ahead) > 8 else ''}."))
+    return notes
+
+
+def _comparison(score: Score, level: str) -> str:
+    difference: Difference | None = getattr(score, f"vs_{level}")
+    name, value = getattr(score, f"{level}_name") or f"the {level} baseline", getattr(score, level)
     if value is None or difference is None or difference.value is None:
         return f"No {level} baseline was compared."
-    places = decimals(h.value, value if abs(value) < 1 else None)
-    how = {"better": "Better than", "worse": "Worse than", "unclear": "Not shown to be better than", "unknown": "Compared with"}[difference.verdict]
-    sure = f", probability of being better {percent(difference.p_better)}" if difference.p_better is not None else ""
-    return f"{how} {name} ({num(value, places)}) in {h.label}: difference {difference_text(difference)}{sure}."
+    how = {"better": "better than", "worse": "worse than", "unclear": "not shown to be better than", "unknown": "beside"}[difference.verdict]
+    sure = f"; {percent(difference.p_better)} sure of being better" if difference.p_better is not None else ""
+    return f"{score.label} {num(score.value)} is {how} {name} ({num(value)}): difference {difference_text(difference)}{sure}."
 
 
 def gathered(model: Model) -> str:
@@ -101,7 +121,7 @@ def gathered(model: Model) -> str:
     if len(model.runs) < 2 or not h:
         return ""
     what = plural(len(model.runs), " × ".join(kinds) or "run")
-    return f"{what}: mean {score_text(h)}" + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "")
+    return f"{what}: mean {score_text(h)}" + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "") + (f"; interval from {h.basis}" if h.basis else "")
 
 
 def dataset_note(d: Dataset) -> str:

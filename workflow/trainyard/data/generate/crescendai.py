@@ -19,6 +19,7 @@ NOTES = 32
 HARMONICS = 6
 SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
 RATERS = 0.05
+HABIT = 0.3
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Performance:
     detune: float
 
 
-def generate(folder: Path, seed: int = 0, performers: int = 40, pieces: int = 20, seconds: float = 4.0, sample_rate: int = 8000) -> None:
+def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10, seconds: float = 4.0, sample_rate: int = 8000) -> None:
     """Write `pieces` performances of each of `performers`: audio/*.wav, midi/*.mid, annotations/performances.jsonl."""
     import soundfile
 
@@ -65,7 +66,7 @@ def generate(folder: Path, seed: int = 0, performers: int = 40, pieces: int = 20
 
 def _skill(habit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(7,) in [0, 1]: for each dimension the performer's habit, or, as often, a fresh draw."""
-    return np.where(rng.uniform(size=len(habit)) < 0.5, np.clip(habit + rng.normal(0, 0.1, len(habit)), 0, 1), rng.uniform(0, 1, len(habit)))
+    return np.where(rng.uniform(size=len(habit)) < HABIT, np.clip(habit + rng.normal(0, 0.1, len(habit)), 0, 1), rng.uniform(0, 1, len(habit)))
 
 
 def _perform(skill: np.ndarray, rng: np.random.Generator) -> Performance:

@@ -19,11 +19,11 @@ def curves(model: str, runs: list[Run], label: str) -> Markup:
     y = spanning(losses, HEIGHT - BOTTOM, TOP)
     x = spanning([first, last], LEFT + 4, WIDTH - 8, 0.02)
     parts = [text(0, 12, shortened(model, 34), "tb", tip=model), text(0, 26, _kept([h for _, h in histories]), "tm")]
-    for value, words in y.ticks(3):
+    for value, words in y.ticks(4):
         parts += [line(LEFT, y(value), WIDTH - 4, y(value), "grid"), text(LEFT - 5, y(value) + 3.5, words, "tm", "end")]
-    for value, words in x.ticks(5):
+    for value, _ in x.ticks(5):
         if value == int(value):
-            parts.append(text(x(value), HEIGHT - BOTTOM + 14, words, "tm", "middle"))
+            parts.append(text(x(value), HEIGHT - BOTTOM + 14, str(int(value)), "tm", "middle"))
     parts.append(line(LEFT, HEIGHT - BOTTOM, WIDTH - 4, HEIGHT - BOTTOM, "ax"))
     thin = " thin" if len(histories) > 1 else ""
     for name, h in histories:
@@ -44,7 +44,7 @@ def _kept(histories: list[History]) -> str:
     if len(histories) == 1 and best:
         return f"epoch {best[0]} of {int(max(histories[0].epochs))} kept"
     if best:
-        return f"{len(histories)} runs; epochs {min(best)} to {max(best)} kept"
+        return f"{len(histories)} runs; epoch{'s' if min(best) < max(best) else ''} {min(best)}" + (f" to {max(best)}" if min(best) < max(best) else "") + " kept"
     return f"{len(histories)} runs" if len(histories) > 1 else ""
 
 

@@ -12,7 +12,7 @@ WIDTH, LANE, LEFT, MOST = 420.0, 17.0, 62.0, 40
 def folds(scores: list[Score], labels: list[str], mean: Score, label: str) -> Markup:
     """A row a run: a line from the simple baseline to the model. The mean has a line of its own."""
     scores, hidden = scores[:MOST], max(0, len(scores) - MOST)
-    values = [v for s in scores for v in (s.value, s.simple, s.trivial) if v is not None]
+    values = [v for s in scores for v in (s.value, s.simple) if v is not None]
     scale = spanning(values, LEFT, WIDTH - 48)
     bottom = 6 + LANE * len(scores)
     parts = axis(scale, bottom, 2)

@@ -10,7 +10,7 @@ WIDTH, LANE, LEFT = 1080.0, 13.0, 150.0
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
-def gantt(jobs: tuple[Job, ...], suites: list[str], label: str) -> Markup:
+def gantt(jobs: tuple[Job, ...], suites: list[str], label: str, idle: tuple[tuple[float, float], ...] = ()) -> Markup:
     """Jobs without times are left out; their number is in the caption."""
     timed = [j for j in jobs if j.start is not None and j.end is not None]
     if not timed:
@@ -30,7 +30,8 @@ def gantt(jobs: tuple[Job, ...], suites: list[str], label: str) -> Markup:
     step = next((s for s in STEPS if total / s <= 10), STEPS[-1])
     ticks = [tag("g", line(scale(t), 0, scale(t), y, "grid"), text(scale(t), y + 13, duration(t) if t else "0", "tm", "middle"))
              for t in _times(total, step)]  # fmt: skip
-    return figure(WIDTH, y + 18, label, [*ticks, *parts], "chart wide")
+    breaks = [tag("g", tag("title", f"{duration(length)} without a job, cut out"), line(scale(at), 0, scale(at), y, "kept")) for at, length in idle]
+    return figure(WIDTH, y + 18, label, [*ticks, *breaks, *parts], "chart wide")
 
 
 def _times(total: float, step: float) -> list[float]:

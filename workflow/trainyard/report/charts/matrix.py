@@ -12,7 +12,7 @@ def confusion(tally: Tally, label: str) -> Markup:
     k = len(tally.classes)
     cell = 46.0 if k <= 4 else 34.0 if k <= 8 else max(13.0, 300.0 / k)
     most = 12 if k <= 8 else 8
-    left = 16 + CHARACTER * min(most, max(len(c) for c in tally.classes)) + 6
+    left = max(50.0, 8 + CHARACTER * min(most, max(len(c) for c in tally.classes)) + 6)
     top = 32.0
     width, height = left + cell * k + 2, top + cell * k + 4
     parts = [text(left, 11, "predicted →", "tm"), tag("text", "true ↓", x=0, y=11, class_="tm")]
@@ -37,7 +37,7 @@ def confusion(tally: Tally, label: str) -> Markup:
 
 def reliability(tally: Tally, label: str) -> Markup:
     """How often it happened against how likely it was said to be; on the diagonal the probabilities can be taken at their word."""
-    size, left, top = 150.0, 30.0, 12.0
+    size, left, top = 150.0, 40.0, 12.0
     x, y = Scale(0, 1, left, left + size), Scale(0, 1, top + size, top)
     parts = [line(x(0), y(0), x(1), y(1), "zero"), tag("rect", x=left, y=top, width=size, height=size, class_="frame")]
     for value in (0.0, 0.5, 1.0):

@@ -37,7 +37,7 @@ def by_part(scores: list[Score], label: str) -> Markup:
             parts.append(text(WIDTH, y + 10, f"{100 * value:.0f} %" if relative else num(s.value), "tn", "end"))
             y += LANE
         y += 4
-    parts = [*axis(scale, y, 4), line(scale(0.0), 4, scale(0.0), y, "zero"), *parts]
+    parts = [*axis(scale, y, 4, percent=relative), line(scale(0.0), 4, scale(0.0), y, "zero"), *parts]
     return figure(WIDTH, y + 18, label, parts)
 
 

@@ -104,10 +104,10 @@ def whisker(scale: Scale, low: float | None, high: float | None, y: float, class
     return tag("path", d=f"M{a:.1f} {y - cap:.1f}v{2 * cap:.1f}M{a:.1f} {y:.1f}H{b:.1f}M{b:.1f} {y - cap:.1f}v{2 * cap:.1f}", class_=class_)
 
 
-def axis(scale: Scale, y: float, top: float, about: int = 4) -> list[Markup]:
-    """A horizontal axis at y with grid lines up to top."""
+def axis(scale: Scale, y: float, top: float, about: int = 4, percent: bool = False) -> list[Markup]:
+    """A horizontal axis at y with grid lines up to top; percent: shares as percentages."""
     parts = [line(min(scale.a, scale.b), y, max(scale.a, scale.b), y, "ax")]
     for value, label in scale.ticks(about):
         x = scale(value)
-        parts += [line(x, top, x, y, "grid"), text(x, y + 13, label, "tm", "middle")]
+        parts += [line(x, top, x, y, "grid"), text(x, y + 13, f"{100 * value:.0f} %" if percent else label, "tm", "middle")]
     return parts

@@ -45,14 +45,18 @@
         heads.forEach((h) => h.removeAttribute('aria-sort'));
         head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
         const body = table.tBodies[0];
-        const rows = [...body.rows].map((row) => [value(row, column), row]);
+        const rows = []; // a row that explains the one above it goes where that one goes
+        for (const row of body.rows) {
+          if (row.classList.contains('sub') && rows.length) rows[rows.length - 1].push(row);
+          else rows.push([value(row, column), row]);
+        }
         rows.sort(([a], [b]) => {
           const empty = (a === null || a === '') - (b === null || b === '');
           if (empty) return empty;
           const order = typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
           return down ? -order : order;
         });
-        body.append(...rows.map(([, row]) => row));
+        body.append(...rows.flatMap(([, ...group]) => group));
       });
     });
   }
@@ -61,7 +65,15 @@
     const body = document.getElementById(input.dataset.filter).tBodies[0];
     input.addEventListener('input', () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      for (const row of body.rows) row.hidden = !words.every((w) => row.textContent.toLowerCase().includes(w));
+      let text = '';
+      for (const row of [...body.rows].reverse()) {
+        text += ' ' + row.textContent.toLowerCase();
+        if (row.classList.contains('sub')) continue;
+        const hide = !words.every((w) => text.includes(w));
+        row.hidden = hide;
+        if (row.nextElementSibling && row.nextElementSibling.classList.contains('sub')) row.nextElementSibling.hidden = hide;
+        text = '';
+      }
     });
   }
 

@@ -1,0 +1,70 @@
+#!/usr/bin/env python
+"""Run a training script that was found in a folder, isolated: own process group, working folder, log and time limit.
+
+The script gets --epochs, --folds, --batch-size and --output-dir where they are set and its source mentions them, and all
+of extra_args. Metrics are taken from a metrics.json (or results.json) it writes into its output folder:
+  {"metrics": [{"part": "diagnosis", "split": "test", "metric": "auc", "value": 0.8, "n": 200}]}
+Its output goes to the log; each attempt has its own beside it.
+"""
+
+import argparse
+import hashlib
+import shutil
+from pathlib import Path
+
+from trainyard.command import attempt_log, run_command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--script", required=True, type=Path)
+    parser.add_argument(
+        "--settings", required=True, help="JSON, or @file: suite, run, minutes; optional: epochs, folds, batch_size, extra_args (a list)"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json and train.json; below it output/ and work/")
+    parser.add_argument("--log", type=Path, help="log file (default: script.log in the output folder)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads the script is told to use")
+    parser.add_argument("--watch-parent", action="store_true", help="stop when the process that started this one is gone")
+    args = parser.parse_args()
+    log = args.log or args.output / "script.log"
+    attempt_log(str(log))
+
+    from trainyard.command import thread_limit
+    from trainyard.config.jobs import read_settings
+    from trainyard.data.files import write_json
+    from trainyard.report.script_metrics import metrics_files, read_script_metrics
+    from trainyard.train.found_script import check_outcome, run_script, script_arguments
+    from trainyard.train.run_info import run_info, utc_now
+
+    settings = read_settings(args.settings)
+    source = args.script.read_bytes()
+    thread_limit(args.threads)
+    started, minutes = utc_now(), float(settings.get("minutes", 60))
+    output, work = (args.output / name for name in ("output", "work"))
+    shutil.rmtree(work, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    for old in metrics_files([output]):
+        old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
+    arguments = script_arguments(source.decode("utf-8", "replace"), settings, output.resolve())
+    print(f"{settings['suite']}/{settings['run']}: {args.script} {' '.join(arguments)}", flush=True)
+    outcome = run_script(args.script, arguments, work, minutes, args.watch_parent)
+    check_outcome(outcome, minutes, log)
+    metrics, notes = read_script_metrics([output, work])
+    for note in notes:
+        print(f"note: {note}")
+    record = {
+        "run_info": run_info("decided by the script", args.threads, started),
+        "train_info": {"seconds": outcome.seconds, "epochs": settings.get("epochs")},
+        "meta_info": {"script": args.script.name, "sha256": hashlib.sha256(source).hexdigest(), "arguments": arguments, "settings": settings},
+    }
+    write_json(args.output / "train.json", record)
+    headline = {key: metrics[0][key] for key in ("part", "split", "metric")} if metrics else None
+    write_json(
+        args.output / "metrics.json",
+        {"suite": settings["suite"], "run": settings["run"], "model": settings["run"], "state": "done", "headline": headline, "notes": notes, **record, "metrics": metrics},
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

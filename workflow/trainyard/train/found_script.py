@@ -1,0 +1,144 @@
+"""A training script found in a folder, run as a job of its own: process group, working folder, log, time limit, metrics.
+
+The script is a stranger: nothing of it is imported. What it is told are flags that its source mentions; what it says are
+its exit code, its log, and a metrics.json or results.json it may write into its output folder.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRACE_SECONDS = 10.0
+# Spellings in use; the first that a script mentions is the one it gets.
+FLAGS = {
+    "epochs": ("--epochs", "--num-epochs", "--num_epochs"),
+    "folds": ("--folds", "--n-folds", "--num-folds", "--n_folds", "--num_folds"),
+    "batch_size": ("--batch-size", "--batch_size", "--batch"),
+    "output": ("--output-dir", "--output_dir"),
+}
+DULL = re.compile(r"^[\W_]*$|^\s*(File \".*\", line \d+|\^+|Traceback \(most recent call last\)|During handling of|The above exception)")
+PROGRESS = re.compile(r"\d+%\|.*\|")
+TELLING = re.compile(r"\b(error|exception|failed|killed|cannot|no such|not found|refused|denied|out of memory|abort|fault|unrecognized)\b", re.I)
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class ScriptError(RuntimeError):
+    """The script did not end well; the message holds the line that matters."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a script. `ended` is exit, timeout, or the signal's name that stopped it from outside."""
+
+    code: int
+    ended: str
+    seconds: float
+
+
+def script_arguments(source: str, settings: dict[str, Any], output: Path) -> list[str]:
+    """Flags for a script: those given in `settings` that its source mentions, the output folder, then extra_args."""
+    given = {key: settings.get(key) for key in ("epochs", "folds", "batch_size")} | {"output": output}
+    arguments = []
+    for key, value in given.items():
+        flag = next((f for f in FLAGS[key] if re.search(rf"(?<![\w-]){re.escape(f)}(?![\w-])", source)), None)
+        if value is not None and flag:
+            arguments += [flag, str(value)]
+    return arguments + [str(a) for a in settings.get("extra_args") or ()]
+
+
+def run_script(script: Path, arguments: list[str], folder: Path, minutes: float, watch_parent: bool = False) -> Outcome:
+    """Run it in `folder`, output going where ours goes; at the end none of its process group is left.
+
+    Stopped after `minutes`, on SIGTERM or SIGINT to us, and with `watch_parent` when the process that started us is
+    gone: first asked (the same signal), after ten seconds killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg")}
+    asked: list[int] = []
+    before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    parent, started = os.getppid(), time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(script.resolve()), *arguments],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    ended = "exit"
+    try:
+        while process.poll() is None:
+            if asked:
+                ended = signal.Signals(asked[0]).name
+            elif time.monotonic() - started > 60 * minutes:
+                ended = "timeout"
+            elif watch_parent and os.getppid() != parent:
+                ended = "SIGHUP"
+            if ended != "exit":
+                _stop_group(process, asked[0] if asked else signal.SIGTERM)
+                break
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        _kill_group(process.pid)  # whatever it left running
+        code = process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return Outcome(code, ended, round(time.monotonic() - started, 3))
+
+
+def _stop_group(process: subprocess.Popen, number: int) -> None:
+    _signal_group(process.pid, number)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill_group(process.pid)
+
+
+def _kill_group(pid: int) -> None:
+    _signal_group(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    """The group has the number of its first process, and keeps it while any member lives."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def check_outcome(outcome: Outcome, minutes: float, log: Path | None) -> None:
+    """Raise ScriptError unless the script ended by itself with 0."""
+    line = last_telling_line(log) if log else ""
+    if outcome.ended == "timeout":
+        raise ScriptError(f"stopped after {minutes:g} minutes with its whole process group; its last line: {line or '(none)'}")
+    if outcome.ended != "exit":
+        raise ScriptError(f"stopped from outside ({outcome.ended})")
+    if outcome.code < 0:
+        name = signal.Signals(-outcome.code).name if -outcome.code in set(signal.Signals) else str(-outcome.code)
+        hint = "; perhaps out of memory" if name == "SIGKILL" else ""
+        raise ScriptError(f"killed by {name}{hint}; its last line: {line or '(none)'}")
+    if outcome.code:
+        raise ScriptError(f"exit code {outcome.code}: {line or 'it said nothing'}")
+
+
+def last_telling_line(log: Path, limit: int = 300) -> str:
+    """The line of a log that says most about its end: the last of the exception's, else the last with an error word,
+    else the last with words at all; progress bars and traceback frames aside."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - (1 << 16)))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [ANSI.sub("", raw.rsplit("\r", 1)[-1]).rstrip() for raw in text.splitlines()]
+    lines = [line for line in lines if not DULL.search(line) and not PROGRESS.search(line)]
+    tail = lines[-40:]
+    raised = [line for line in tail if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)?: ", line) and "Error" in line.split(":")[0]]
+    telling = [line for line in tail if TELLING.search(line)]
+    best = (raised or telling or tail or [""])[-1].strip()
+    return best if len(best) <= limit else best[: limit - 1] + "…"
