@@ -112,7 +112,7 @@ class Tree:
         if shards:
             summary["shards"] = [sizes[0] // shards] * shards
         self.json(f"{suite}/data/{name}/splits.json", summary)
-        self.json(f"{suite}/packs/{name}/summary.json", {"samples": sum(sizes), "refused": len(refused), "duplicates": 2, "seconds": 3.4, "bytes": 1_234_567})
+        self.json(f"{suite}/packs/{name}/summary.json", {"samples": sum(sizes), "refused": len(refused), "duplicates": {"same split": 2, "other split": 1}, "seconds": 3.4, "bytes": 1_234_567})
         with open(self.root / suite / "packs" / name / "quarantine.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file)
             rows.writerows([("path", "reason"), *refused])

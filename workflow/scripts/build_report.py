@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--checkpoints", help="folder of the checkpoints: shows how far running trainings are")
     parser.add_argument("--output", required=True, help="the HTML file")
     parser.add_argument("--status", help="also write this Markdown file: date, summary, warnings, table")
+    parser.add_argument("--suites", nargs="*", default=[], help="only these suites (default: all in the folder)")
     parser.add_argument("--partial", action="store_true", help="say on the page that the workflow did not end well")
     parser.add_argument("--log", help="log file; one of its own is kept for every attempt beside it")
     args = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> int:
     results = Path(args.results)
     if not results.is_dir():
         raise ValueError(f"--results: no such folder: {results}")
-    report = collect(results, Path(args.checkpoints) if args.checkpoints else None, args.partial)
+    report = collect(results, Path(args.checkpoints) if args.checkpoints else None, args.partial, args.suites)
     page = render(report)
     write_text(args.output, page)
     if args.status:

@@ -35,7 +35,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         from snakemake_logger_plugin_trainyard.conductor import Conductor
 
-        settings = self.settings or LogHandlerSettings()
+        settings = self.settings if isinstance(self.settings, LogHandlerSettings) else LogHandlerSettings()
         self._conductor = Conductor(self.common_settings, settings.results, settings.heartbeat, settings.live)
 
     def emit(self, record: LogRecord) -> None:

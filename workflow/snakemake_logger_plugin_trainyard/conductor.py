@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from snakemake_interface_logger_plugins.common import LogEvent
+
 from snakemake_logger_plugin_trainyard.dryrun import dryrun_lines
-from snakemake_logger_plugin_trainyard.events import Job, Notice, Tracker
+from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.forecast import Forecast, Outlook, stated_hours
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat, read_heartbeat
+from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.plan import SNAKEMAKE_LOGGER, PlanFilter
 from snakemake_logger_plugin_trainyard.screen import Screen
 from snakemake_logger_plugin_trainyard.summary import Summary
@@ -49,6 +52,8 @@ class Conductor:
     def emit(self, record: logging.LogRecord) -> None:
         """One record of Snakemake."""
         with self._lock:
+            if getattr(record, "event", None) == LogEvent.WORKFLOW_STARTED:
+                self.screen.begin()
             for notice in self.tracker.handle(record):
                 self._act(notice)
 

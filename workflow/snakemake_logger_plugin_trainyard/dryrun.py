@@ -1,7 +1,8 @@
 """`snakemake -n` for people: what would run, grouped by rule and suite, why, and the hours at stake."""
 
-from snakemake_logger_plugin_trainyard.events import Job, Tracker
+from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.forecast import Forecast
+from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.readable import follows_only, readable_reason
 from snakemake_logger_plugin_trainyard.terminal import Terminal
 from snakemake_logger_plugin_trainyard.words import count, name_list, span, wrap

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from snakemake_logger_plugin_trainyard.events import Job
+from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.readable import setting_changes
 from snakemake_logger_plugin_trainyard.words import span
 

@@ -7,6 +7,7 @@ only the names of jobs that never started are lost.
 
 import logging
 import sys
+from types import FrameType
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -30,7 +31,7 @@ class PlanFilter(logging.Filter):
 
 
 def _speaking_workflow() -> Any:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     for _ in range(12):
         if frame is None:
             break

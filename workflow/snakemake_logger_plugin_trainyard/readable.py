@@ -9,6 +9,10 @@ from typing import Any
 PARAMS = "Params have changed since last execution: "
 UNION = "Union of exclusive params before and now across all output: before: "
 NOTHING = "<nothing exclusive>"
+STARTS = (
+    "Missing output|Incomplete output|Updated input|Input files updated|Set of input|Code has|Params have|"
+    "Software env|Forced|Rules with|Output file|Job prov"
+)
 FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
 
 
@@ -27,8 +31,7 @@ def follows_only(why: str) -> bool:
 
 def split_reason(why: str) -> list[str]:
     """Snakemake's reasons, one each; it joins them by `; `, which settings may hold too."""
-    starts = "Missing output|Incomplete output|Updated input|Input files updated|Set of input|Code has|Params have|Software env|Forced|Rules with|Output file|Job prov"
-    return [part.strip() for part in re.split(rf"; (?={starts})", why) if part.strip()]
+    return [part.strip() for part in re.split(rf"; (?={STARTS})", why) if part.strip()]
 
 
 def _part(text: str) -> tuple[str, bool] | None:

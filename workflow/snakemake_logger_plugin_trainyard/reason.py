@@ -9,7 +9,7 @@ LONGEST = 400
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What our own commands, argparse and most tools print last. Also `slurmstepd: error: …` and `bash: line 3: error: …`.
-SAID = re.compile(r"^(?:[\w./-]+: ){0,2}(?:\*\*\* )?(?:fatal )?error: \S", re.IGNORECASE)
+SAID = re.compile(r"^(?:[\w./-]+: ){0,2}(?:\*\*\* )?(?:fatal )?error: \S|^[A-Za-z_][\w.]*(?:Error|Exception): \S", re.IGNORECASE)
 TRACEBACK = re.compile(r"^(?:[^\w]*)Traceback \(most recent call last\):")
 FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)')
 EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:: (?P<text>.*)|:?)$")

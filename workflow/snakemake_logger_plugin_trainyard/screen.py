@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
-from snakemake_logger_plugin_trainyard.events import Job, Notice, Tracker
+from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.forecast import Outlook
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat
+from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.terminal import ANSI, Terminal
 from snakemake_logger_plugin_trainyard.words import WIDTH, clock, count, duration, name_list, shorten, wrap
 
@@ -39,6 +40,8 @@ class Screen:
 
     def show(self, notice: Notice) -> None:
         """One notice. Failures and errors are shown however quiet it is to be."""
+        if notice.kind in ("plan", "nothing"):
+            self.terminal.clear()
         show = {
             "plan": self._plan,
             "started": self._started,
@@ -46,12 +49,17 @@ class Screen:
             "failed": self._failed,
             "retry": self._retry,
             "message": self._message,
-            "stopping": self._message,
+            "stopping": self._stopping,
         }.get(notice.kind)
         if show is not None:
             show(notice)
         if notice.kind == "over":
             self.end()
+
+    def begin(self) -> None:
+        """Before the DAG is known, which takes seconds for thousands of jobs."""
+        if not self.no_progress:
+            self.terminal.draw(["finding out what there is to do …"])
 
     def tick(self) -> None:
         """Called about twice a second: redraw, or the line for those who read a log."""
@@ -120,6 +128,11 @@ class Screen:
         style = "red" if notice.level >= 40 else "yellow" if error else "dim"
         self.terminal.lines([self.terminal.paint(line, style) for line in lines])
 
+    def _stopping(self, notice: Notice) -> None:
+        if "awaited" not in notice.text:
+            self.end()  # everybody writes to the terminal now
+        self.terminal.lines([self.terminal.paint(notice.text, "yellow")])
+
     def _lines(self, notice: Notice, word: str, lines: list[str], style: str | None = None) -> None:
         head = f"{word} " if word else ""
         first = f"{clock(notice.at or time.time())} {self.terminal.paint(head, style) if style else head}{lines[0].lstrip()}"
@@ -172,7 +185,8 @@ class Screen:
         now = time.time()
         for job, words in shown:
             words = words or (duration(max(0.0, now - job.started)).replace(".0 s", " s") if job.started else "")
-            label = shorten(job.label, max(10, width - len(words) - 5))
+            room_for = max(10, width - len(words) - 5)
+            label = job.label if len(job.label) <= room_for else shorten(job.name or job.rule, room_for)
             lines.append(f"  {paint(label, 'bold')}{' ' * max(2, min(40, width - len(words) - 2) - len(label))}{words}")
         if len(running) > len(shown):
             lines.append(f"  and {len(running) - len(shown)} more: {name_list([j.label for j, _ in running[len(shown) :]], 2)}")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake_logger_plugin_trainyard.events import Job, Tracker
+from snakemake_logger_plugin_trainyard.events import Tracker
+from snakemake_logger_plugin_trainyard.jobs import Job
 
 EVERY = 1.0  # seconds between two writes while all goes well; a failure is written at once
 

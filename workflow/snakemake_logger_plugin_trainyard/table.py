@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from snakemake_logger_plugin_trainyard.events import Job, Tracker
+from snakemake_logger_plugin_trainyard.events import Tracker
+from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.screen import failure_lines
 from snakemake_logger_plugin_trainyard.terminal import Terminal
 from snakemake_logger_plugin_trainyard.words import count, duration, name_list, wrap
@@ -40,7 +41,11 @@ def end_lines(tracker: Tracker, terminal: Terminal, results: Path, summary: Path
             ]
             lines += grouped(because)
         if others:
-            lines += [paint(f"Not reached: {count(len(others), 'job')}", "yellow", "bold"), *grouped(others)]
+            rules: dict[str, int] = {}
+            for job in others:
+                rules[job.rule] = rules.get(job.rule, 0) + 1
+            kinds = ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items()))
+            lines += wrap(f"Not reached: {count(len(others), 'job')} ({kinds})", 0)
     missing = counts["total"] - len(tracker.real)
     if missing > 0 and (failed or stopped):
         lines.append(f"Not run: {count(missing, 'more job')}")

@@ -106,7 +106,7 @@ def _lines(summary: dict[str, Any] | None, state: str, trainings: list[Training]
             )
         if state == "unknown" and summary.get("state") == "running":
             lines.append(
-                f"  It runs on {summary.get('host') or 'an unknown machine'}; summary.json was written {_age(results / 'summary.json')} ago."
+                f"  It runs on {summary.get('host') or 'an unknown machine'}; its summary is {_age(results / 'summary.json')} old."
             )
     if trainings:
         lines += ["", "Trainings:"]

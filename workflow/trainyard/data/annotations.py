@@ -47,11 +47,13 @@ def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
                 rows.append((start, size, read_json_row(file.read(size))))
             except ValueError as error:
                 rows.append((start, size, str(error)))
-    if rows and all(isinstance(row, str) for _, _, row in rows):
+    broken = all(isinstance(row, str) for _, _, row in rows)
+    if rows and (broken or len(rows) == 1):
         keyed = _keyed(path)
-        if keyed is None:
+        if keyed is not None:
+            return keyed
+        if broken:
             raise DataError(f"{path}: no row of it can be read; the first is {rows[0][2]}; expected JSONL, a JSON list of objects or CSV")
-        return keyed
     return rows
 
 
@@ -60,7 +62,7 @@ def _keyed(path: Path) -> list[tuple[int, int, dict[str, Any] | str]] | None:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:
         return None
-    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+    if not isinstance(value, dict) or not value or not all(isinstance(v, dict) for v in value.values()):
         return None
     return [(i, 0, {"path": key} | row) for i, (key, row) in enumerate(value.items())]
 

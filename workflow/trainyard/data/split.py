@@ -87,9 +87,9 @@ def assign_folds(groups: Sequence[str], labels: Sequence[str | None], dataset: D
     stratify = dataset.stratify and 1 < len(classes) <= min(MAX_CLASSES, max(2, len(labels) // k))
     if dataset.stratify and len(classes) > 1 and not stratify:
         notes.append(f"folds are not stratified: {len(classes)} different labels among {len(labels)} samples")
-    if len(order) < max(3, k) or (k == 2 and len(order) < 4):
+    if len(order) < max(4, k):
         raise DataError(f"{len(order)} group(s) cannot make {k} folds, each with training and validation data beside it: "
-                        f"at least {4 if k == 2 else max(3, k)} are needed; give fewer folds or correct the group rule")  # fmt: skip
+                        f"at least {max(4, k)} are needed; give fewer folds, more data or another group rule")  # fmt: skip
     codes = {c: i for i, c in enumerate(classes)} if stratify else {}
     counts = np.zeros((len(order), len(codes) + 1))
     np.add.at(counts, (member, np.array([codes.get(x, len(codes)) if x is not None else len(codes) for x in labels])), 1)
@@ -104,9 +104,10 @@ def assign_folds(groups: Sequence[str], labels: Sequence[str | None], dataset: D
     for left, g in zip(range(len(queue), 0, -1), queue):
         w = weights[number[g]]
         cost = ((held + w) ** 2 - held**2).sum(1)
-        empty = filled == 0
-        if empty.sum() >= left:  # as many groups left as empty folds: each must get one
-            cost[~empty] = np.inf
+        # Every fold must get a group; of two folds each must get two, one to train on and one to validate.
+        missing = np.maximum((2 if k == 2 else 1) - filled, 0)
+        if missing.sum() >= left:
+            cost[missing == 0] = np.inf
         best = int(np.flatnonzero(cost <= cost.min() * (1 + 1e-9))[0])
         held[best] += w
         filled[best] += 1

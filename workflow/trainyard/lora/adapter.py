@@ -28,7 +28,7 @@ KNOWN = {
     "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "exclude_modules",
     "layers_to_transform", "layers_pattern", "fan_in_fan_out", "bias", "init_lora_weights", "lora_dropout",
     "megatron_config", "megatron_core", "corda_config", "eva_config", "loftq_config", "lora_ga_config",
-    "ensure_weight_tying", "runtime_config",
+    "ensure_weight_tying", "runtime_config", "qalora_group_size",
 }  # fmt: skip
 # Fields that make an adapter more than B·A on named layers, with what they do.
 MORE = {
@@ -60,6 +60,10 @@ class Tensor:
     shape: tuple[int, ...]
     start: int
     end: int
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
 
 
 class Adapter:

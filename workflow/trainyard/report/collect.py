@@ -1,6 +1,7 @@
 """Reads a results folder into one Report. Any file may be absent: what is there is shown, what is broken is listed."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ PARTS = ("comparison.csv", "comparison.json", "runs", "data", "packs", "prefligh
 IDLE = 120.0  # seconds without any job: another call of snakemake
 
 
-def collect(results: Path, checkpoints: Path | None = None, partial: bool = False) -> Report:
-    """Raises ValueError when the folder holds no suite and no summary."""
+def collect(results: Path, checkpoints: Path | None = None, partial: bool = False, only: Sequence[str] = ()) -> Report:
+    """The report of all suites there are, or of those named. Raises ValueError when the folder holds no suite and no summary."""
     files = Loose(results)
     summary = files.object(results / "summary.json")
     listed = [j for j in summary.get("jobs") or [] if isinstance(j, dict)]
@@ -27,6 +28,9 @@ def collect(results: Path, checkpoints: Path | None = None, partial: bool = Fals
     names = folders | {str(j["suite"]) for j in listed if j.get("suite")}
     if not names and not summary:
         raise ValueError(f"{results}: no results here: expected a folder for each suite (comparison.csv, runs/) or summary.json")
+    if only:
+        names &= set(only)
+        listed = [j for j in listed if not j.get("suite") or j["suite"] in names]
     ordered = [n for n in ORDER if n in names] + sorted(names - set(ORDER))
     suites = tuple(_suite(files, n, results / n, checkpoints, [j for j in listed if j.get("suite") == n]) for n in ordered)
     jobs, idle = read_jobs(listed)

@@ -77,7 +77,7 @@ def tiles(report: Report) -> list[tuple[str, str, str, str]]:
     ahead = {level: sum(words.against(m.headline, level) == "better" for m in models) for level in ("trivial", "simple")}
     wall = max((j.end for j in report.jobs if j.end is not None), default=None)
     trained = [r.seconds for r in report.runs if r.seconds is not None]
-    total, refused = sum(states.values()), sum(len(d.refused) for s in report.suites for d in s.datasets)
+    total, refused = sum(states.values()), sum(d.lost for s in report.suites for d in s.datasets)
     samples = sum(sum(d.counts.values()) for s in report.suites for d in s.datasets)
     accepted = [m.accepted for s in report.suites for m in s.merges]
     broken = states["failed"] + states["interrupted"]
@@ -86,7 +86,7 @@ def tiles(report: Report) -> list[tuple[str, str, str, str]]:
         (f"{ahead['trivial']} / {len(models)}", "beat the trivial baseline", "95 % interval above zero", ""),
         (f"{ahead['simple']} / {len(models)}", "beat the simple baseline", "95 % interval above zero", ""),
         (numbers.duration(wall), "from start to end", f"{numbers.duration(sum(trained))} of training" if trained else "", ""),
-        (f"{samples:,}", "samples in use", numbers.plural(refused, "file") + " refused", ""),
+        (f"{samples:,}", "samples in use", f"{refused:,} refused", ""),
     ]
     if accepted:
         found.append((f"{sum(map(bool, accepted))} / {len(accepted)}", "merges accepted", ", ".join(a for a in accepted if a) or "none", "" if all(accepted) else "bad"))
@@ -140,9 +140,10 @@ def sample_view(sample: Sample) -> dict[str, Any]:
 def machines(runs: list[Run]) -> list[dict[str, Any]]:
     """Runs grouped by the machine and the versions they were made with."""
     found: dict[str, dict[str, Any]] = {}
+    known = {str(r.info.get("host")) for r in runs if r.info}
     for run in runs:
         info = run.info
-        if not info and not run.machine:
+        if not info and (not run.machine or run.machine in known):
             continue
         versions = info.get("versions") if isinstance(info.get("versions"), dict) else {}
         entry = {

@@ -6,7 +6,7 @@ from typing import Any
 from trainyard.report.loose import Loose, whole, words
 from trainyard.report.views import Check, Dataset, Preflight
 
-SHOWN = {"splits", "folds", "shards", "inner", "format", "samples", "groups", "groups_known", "notes", "refused", "duplicates", "suite", "dataset"}
+SHOWN = {"splits", "folds", "shards", "inner", "format", "samples", "groups", "groups_known", "notes", "refused", "duplicates", "suite", "dataset", "sha256"}
 
 
 def read_datasets(files: Loose, suite: str, folder: Path) -> list[Dataset]:
@@ -23,20 +23,25 @@ def _dataset(files: Loose, suite: str, name: str, folder: Path) -> Dataset:
     shards = [n for n in split.get("shards") or [] if whole(n) is not None]
     whole_of = lambda key: {k: int(v[key]) for k, v in parts.items() if whole(v.get(key)) is not None}  # noqa: E731
     facts = tuple((k.replace("_", " "), words(v)) for s in (copy, split) for k, v in s.items() if k not in SHOWN and not isinstance(v, dict))
+    refused = tuple((r.get("path", ""), r.get("reason", "") or "no reason given") for r in files.rows(pack / "quarantine.csv"))
+    lost = next((n for s in (copy, split) if (n := whole(s.get("refused"))) is not None), len(refused))
     return Dataset(
         suite, name, format=str(split.get("format") or copy.get("format") or ""), counts=whole_of("samples"), groups=whole_of("groups"),
         balance={k: _counts(v.get("labels")) for k, v in parts.items() if _counts(v.get("labels"))},
         folds={str(f.get("fold", i + 1)): whole(f.get("samples")) or 0 for i, f in enumerate(folds)},
         shards={str(i + 1): int(n) for i, n in enumerate(shards)},
         groups_known=split.get("groups_known") if isinstance(split.get("groups_known"), bool) else None,
-        refused=tuple((r.get("path", ""), r.get("reason", "") or "no reason given") for r in files.rows(pack / "quarantine.csv")),
-        duplicates=_duplicates(copy), notes=tuple(words(n) for s in (split, copy) for n in s.get("notes") or []), facts=facts,
+        refused=refused, lost=lost, duplicates=_duplicates(copy), facts=facts,
+        notes=tuple(dict.fromkeys(words(n) for s in (split, copy) for n in s.get("notes") or [])),
     )  # fmt: skip
 
 
 def _duplicates(copy: dict[str, Any]) -> int | None:
-    found = copy.get("duplicates", copy.get("duplicate_files"))
-    return len(found) if isinstance(found, list | dict) else whole(found)
+    """Duplicates left out: a number, or numbers by what was done with them."""
+    found = copy.get("duplicates")
+    if isinstance(found, dict):
+        return sum(whole(v) or 0 for v in found.values())
+    return len(found) if isinstance(found, list) else whole(found)
 
 
 def _counts(value: Any) -> dict[str, int]:
@@ -51,7 +56,11 @@ def read_preflights(files: Loose, suite: str, folder: Path) -> list[Preflight]:
         if isinstance(checks, dict):
             checks = [{"name": k, **(v if isinstance(v, dict) else {"figure": v})} for k, v in checks.items()]
         verdict = str(value.get("verdict") or "unknown")
-        found.append(Preflight(suite, str(value.get("run") or value.get("model") or path.stem), verdict, tuple(_check(c) for c in checks if isinstance(c, dict))))
+        prediction = value.get("prediction") if isinstance(value.get("prediction"), dict) else {}
+        found.append(Preflight(
+            suite, str(value.get("run") or value.get("model") or path.stem), verdict, tuple(_check(c) for c in checks if isinstance(c, dict)),
+            tuple((str(k).replace("_", " "), words(v)) for k, v in prediction.items() if v is not None),
+        ))  # fmt: skip
     return found
 
 

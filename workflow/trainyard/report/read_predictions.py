@@ -41,7 +41,9 @@ def _class_parts(files: Loose, path: Path) -> list[tuple[str, np.ndarray, np.nda
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["id", "part", "target", "prediction"], filters=[("split", "=", "test"), ("kind", "=", "class")])
+        # ParquetFile, not read_table: that one brings in pandas, which costs more than the whole page.
+        table = pq.ParquetFile(path).read(columns=["id", "part", "split", "kind", "target", "prediction"])
+        table = table.filter(pc.and_(pc.equal(table.column("split"), "test"), pc.equal(table.column("kind"), "class")))
         parts = []
         for part in pc.unique(table.column("part")).to_pylist():
             rows = table.filter(pc.equal(table.column("part"), part)).combine_chunks()
@@ -88,10 +90,11 @@ def _pack_classes(files: Loose, folder: Path) -> list[tuple[str, tuple[str, ...]
 
 
 def _holds(splits: Path, sample: str) -> bool:
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(splits, columns=["id"], filters=[("id", "=", sample)]).num_rows > 0
+        return bool(pc.any(pc.equal(pq.ParquetFile(splits).read(columns=["id"]).column("id"), sample)).as_py())
     except Exception:  # no table, or not parquet: the caller falls back to numbers
         return False
 

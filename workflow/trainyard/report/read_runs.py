@@ -1,8 +1,6 @@
 """Runs and models of a suite from comparison.json (else .csv), metrics.json, train.json, history.csv and progress.json."""
 
 import re
-import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from trainyard.report.loose import Loose, number, whole, words
 from trainyard.report.views import Difference, History, Model, Run, Score
 
 SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
+MERGED = "-merged"  # a model's merged adapter is a model of its own here: it must not be averaged with its shards
 
 
 def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> list[Model]:
@@ -21,6 +20,8 @@ def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None
     for row in table:
         if row.get("run"):
             names.setdefault(str(row["run"]), str(row.get("model") or ""))
+    for path in sorted(p for p in (folder / "merged").glob("*") if (p / "metrics.json").exists()):
+        names.setdefault(path.name + MERGED, path.name + MERGED)
     for path in sorted((folder / "runs").glob("*")):
         if path.is_dir() and any(path.iterdir()):
             names.setdefault(path.name, SUFFIX.sub("", path.name))
@@ -30,7 +31,12 @@ def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None
     models: dict[str, list[Run]] = {}
     for run in runs:
         models.setdefault(run.model, []).append(run)
-    return [_gather(suite, name, tuple(of_model), table) for name, of_model in models.items()]
+    return [_gather(suite, name, tuple(sorted(of_model, key=_natural)), table) for name, of_model in models.items()]
+
+
+def _natural(run: Run) -> list[str]:
+    """Sorts fold2 before fold10."""
+    return [part.zfill(12) if part.isdigit() else part for part in re.split(r"(\d+)", run.name)]
 
 
 def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -38,7 +44,7 @@ def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for job in jobs:
         run, rule = str(job.get("run") or ""), str(job.get("rule") or "")
-        if not run or not (rule.startswith("train") or rule in ("evaluate_model", "fit_baselines", "run_found_script")):
+        if not run or not (rule.startswith("train") or rule in ("evaluate_model", "fit_baselines", "run_script")):
             continue
         if run not in best or job.get("state") == "failed" and best[run].get("state") != "failed" or rule.startswith("train") and best[run].get("state") != "failed":
             best[run] = job
@@ -47,13 +53,14 @@ def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, checkpoints: Path | None,
               table: list[dict[str, Any]], job: dict[str, Any]) -> Run:  # fmt: skip
-    place = folder / "runs" / name
+    merged = folder / "merged" / name.removesuffix(MERGED)
+    place = merged if name.endswith(MERGED) and merged.is_dir() else folder / "runs" / name
     metrics = files.object(place / "metrics.json")
     train = files.object(place / "train.json")
     run_info = metrics.get("run_info") or train.get("run_info") or {}
     train_info = {**(train.get("train_info") or {}), **(metrics.get("train_info") or {})}
     meta = metrics.get("meta_info") or train.get("meta_info") or {}
-    model = str(metrics.get("model") or model)
+    model = name if name.endswith(MERGED) else str(metrics.get("model") or model)
     row = next((r for r in table if r.get("run") == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
     head = metrics.get("headline") if isinstance(metrics.get("headline"), dict) else {}
@@ -73,7 +80,7 @@ def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, che
         settings=meta.get("settings") if isinstance(meta.get("settings"), dict) else {}, info=run_info,
         scores=scores or tuple(_table_score(r) for r in table if r.get("run") == name and number(r.get("value")) is not None),
         history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))), progress=progress,
-        headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
+        raw=metrics, headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
         notes=tuple(words(n) for n in metrics.get("notes") or []) + tuple(f"{k}: {words(v)}" for k, v in said.items()),
     )  # fmt: skip
 
@@ -127,61 +134,21 @@ def _table_score(row: dict[str, Any]) -> Score:
 
 
 def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, Any]]) -> Model:
-    """The model's scores: gathered rows where the comparison has them, else the only run's, else our own mean and spread."""
+    """The model's scores: its only run's, or those of its runs gathered, as the comparison does it."""
     done = [r for r in runs if r.scores]
-    gathered = [_table_score(r) for r in table if r.get("model") == name and not r.get("run") and number(r.get("value")) is not None]
-    if len(done) == 1 and len(runs) == 1:
-        scores = list(done[0].scores)
-    elif gathered:
-        scores = [_filled(s, done) for s in gathered]
+    raw = [r.raw for r in done if r.raw]
+    own = [r for r in table if r.get("model") == name]
+    gathered = [r for r in own if not r.get("run") and number(r.get("value")) is not None]
+    if len(runs) == 1:
+        scores = list(runs[0].scores)
+    elif gathered and not any(str(r.get("run") or "").endswith(MERGED) for r in own) or not raw:
+        scores = [_table_score(r) for r in gathered]
     else:
-        scores = [_mean(suite, name, same) for same in _by_metric(done).values()]
+        from trainyard.report.gather import gathered_rows
+
+        scores = [_table_score(row) for row in gathered_rows(suite, name, raw, len(runs), [])]
     failed = next((r for r in runs if r.state == "failed"), next((r for r in runs if r.state != "done"), None))
     return Model(suite, name, runs, tuple(scores), _headline(scores, runs), failed.reason if failed else "", failed.log if failed else "")
-
-
-def _by_metric(runs: list[Run]) -> dict[tuple[str, str, str], list[Score]]:
-    found: dict[tuple[str, str, str], list[Score]] = {}
-    for run in runs:
-        for score in run.scores:
-            found.setdefault((score.split, score.part, score.metric), []).append(score)
-    return found
-
-
-def _mean(suite: str, name: str, same: list[Score]) -> Score:
-    average = lambda key: _average([getattr(s, key) for s in same])  # noqa: E731
-    values, folds = [s.value for s in same if s.value is not None], "-fold" in same[0].run
-    differences = {
-        key: Difference(_average([getattr(s, key).value for s in same if getattr(s, key)])) for key in ("vs_trivial", "vs_simple")
-    }
-    return replace(
-        same[0], suite=suite, model=name, run="", value=average("value"), low=None, high=None, runs=len(same),
-        n=_counted([s.n for s in same], folds), groups=_counted([s.groups for s in same], folds),
-        spread=statistics.stdev(values) if len(values) > 1 else None, trivial=average("trivial"), simple=average("simple"),
-        vs_trivial=differences["vs_trivial"] if differences["vs_trivial"].value is not None else None,
-        vs_simple=differences["vs_simple"] if differences["vs_simple"].value is not None else None,
-    )  # fmt: skip
-
-
-def _counted(values: list[int | None], disjoint: bool) -> int | None:
-    """Folds are tested on different samples, which add up; seeds and shards on the same ones."""
-    known = [v for v in values if v is not None]
-    return (sum(known) if disjoint else max(known)) if known else None
-
-
-def _average(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return statistics.fmean(known) if known else None
-
-
-def _filled(score: Score, runs: list[Run]) -> Score:
-    """A gathered row with the kind and number of groups its runs know."""
-    same = _by_metric(runs).get((score.split, score.part, score.metric), [])
-    if not same:
-        return score
-    folds = "-fold" in same[0].run
-    groups, n = _counted([s.groups for s in same], folds), _counted([s.n for s in same], folds)
-    return replace(score, kind=same[0].kind, groups=score.groups or groups, n=score.n or n)
 
 
 def _headline(scores: list[Score], runs: tuple[Run, ...]) -> Score | None:

@@ -100,6 +100,7 @@ class Run:
     progress: dict[str, Any] = field(default_factory=dict)
     headline: tuple[str, str, str] | None = None  # split, part, metric
     notes: tuple[str, ...] = ()
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)  # metrics.json as it is
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ class Dataset:
     shards: dict[str, int] = field(default_factory=dict)
     groups_known: bool | None = None
     refused: tuple[tuple[str, str], ...] = ()
+    lost: int = 0  # refused, without the duplicates that the same list names
     duplicates: int | None = None
     notes: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
@@ -190,6 +192,7 @@ class Preflight:
     model: str
     verdict: str
     checks: tuple[Check, ...] = ()
+    prediction: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,15 @@ def warnings(report: Report) -> list[str]:
     for m in report.models:
         if against(m.headline, "trivial") in ("worse", "unclear"):
             found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
+    sets = [(s.name, d) for s in report.suites for d in s.datasets]
+    found += [f"{s}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for s, d in sets if d.groups_known is False]
     for s in report.suites:
         behind = [x for m in s.models if m.headline for x in m.parts(m.headline.split) if x.part != m.headline.part and against(x, "simple") == "worse"]
         if behind:
             parts = ", ".join(dict.fromkeys(f"{x.part} ({x.simple_name})" for x in behind))
             found.append(f"{s.name}: in {plural(len(behind), 'figure')} beside the headline the simple baseline is surely better: {parts}")
-        found += [f"{s.name}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for d in s.datasets if d.groups_known is False]
-        found += [f"{s.name}: {d.name}: {n}" for d in s.datasets for n in d.notes if not n.startswith("groups unknown") and "quarantine.csv" not in n]
-        found += [f"{s.name}: {plural(len(d.refused), 'file')} of {d.name} refused" for d in s.datasets if d.refused]
+    found += [f"{s}: {d.name}: {n}" for s, d in sets for n in d.notes if not n.startswith("groups unknown") and "quarantine.csv" not in n]
+    found += [f"{s}: {plural(d.lost, 'sample')} of {d.name} refused" for s, d in sets if d.lost]
     return found + [f"could not be read: {p}" for p in report.problems]
 
 

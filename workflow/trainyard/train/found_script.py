@@ -25,6 +25,7 @@ FLAGS = {
 DULL = re.compile(r"^[\W_]*$|^\s*(File \".*\", line \d+|\^+|Traceback \(most recent call last\)|During handling of|The above exception)")
 PROGRESS = re.compile(r"\d+%\|.*\|")
 TELLING = re.compile(r"\b(error|exception|failed|killed|cannot|no such|not found|refused|denied|out of memory|abort|fault|unrecognized)\b", re.I)
+RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -138,7 +139,7 @@ def last_telling_line(log: Path, limit: int = 300) -> str:
     lines = [ANSI.sub("", raw.rsplit("\r", 1)[-1]).rstrip() for raw in text.splitlines()]
     lines = [line for line in lines if not DULL.search(line) and not PROGRESS.search(line)]
     tail = lines[-40:]
-    raised = [line for line in tail if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)?: ", line) and "Error" in line.split(":")[0]]
+    raised = [line for line in tail if RAISED.match(line)]
     telling = [line for line in tail if TELLING.search(line)]
     best = (raised or telling or tail or [""])[-1].strip()
     return best if len(best) <= limit else best[: limit - 1] + "…"

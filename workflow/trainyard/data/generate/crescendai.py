@@ -84,7 +84,7 @@ def _perform(skill: np.ndarray, rng: np.random.Generator) -> Performance:
         velocity=velocity,
         pedal=rng.uniform(size=NOTES) < pedal,
         tilt=1.0 + 1.6 * (1 - tone) + rng.normal(0, 0.1),
-        detune=0.5 + 14 * (1 - tuning),
+        detune=0.5 + 25 * (1 - tuning),
     )
 
 

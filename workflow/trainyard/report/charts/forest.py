@@ -7,7 +7,6 @@ from trainyard.report.numbers import num, score_text
 from trainyard.report.views import Score
 
 WIDTH, ROW, SIDE = 420.0, 42.0, 14.0
-MARK = {"better": "▲ better", "worse": "▼ worse", "unclear": "≈ unclear", "unknown": ""}
 
 
 def forest(scores: list[Score], single: dict[str, list[float]], label: str) -> Markup:
@@ -23,7 +22,7 @@ def forest(scores: list[Score], single: dict[str, list[float]], label: str) -> M
         parts += [text(0, y + 11, shortened(s.model, 30), "tb", tip=s.model), text(WIDTH, y + 11, score_text(s), "tn", "end")]
         lane = y + 27
         for value in single.get(s.model, []):
-            parts.append(circle(scale(value), lane, 2.2, "dot", num(value)))
+            parts.append(circle(scale(value), lane + 7.5, 2.2, "dot", num(value)))
         if s.trivial is not None:
             parts.append(diamond(scale(s.trivial), lane, 5, "trivial", f"trivial: {s.trivial_name} {num(s.trivial)}"))
         if s.simple is not None:

@@ -6,7 +6,7 @@ from trainyard.report.charts.svg import CHARACTER, Scale, figure, line, shortene
 from trainyard.report.numbers import duration
 from trainyard.report.views import Job
 
-WIDTH, LANE, LEFT = 1080.0, 13.0, 150.0
+WIDTH, LANE, LEFT = 1330.0, 13.0, 150.0
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 

@@ -1,0 +1,224 @@
+"""Chat rows: what is read, what is refused and why, and how rows are packed, encoded and counted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainyard.baselines.chat import baselines
+from trainyard.config.features import ChatFeatures
+from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
+from trainyard.data.chat_tokens import ChatTokenizer, encode_pack
+from trainyard.data.generate.plans import generate
+from trainyard.data.refused import Refused
+from trainyard.data.views import View
+from trainyard.lora.plan_check import check_answer, geometry_faults
+from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
+from trainyard.report.floor_plan import floor_plan_svg
+
+
+def read(row, fields=None, **features):
+    blob = row if isinstance(row, bytes) else json.dumps(row).encode()
+    return ChatReader(ChatFeatures(**features), Path("."), {"fields": fields or {}}).read([blob], {})[1]
+
+
+def test_fields_may_be_nested_and_objects_become_compact_json():
+    row = {"input": {"text": ["a", "Plan it"]}, "output": {"site": [1, 2], "name": "ö"}}
+    found = read(row, {"prompt": "input.text.1", "answer": "output"})
+    assert (found["prompt"], found["answer"]) == ("Plan it", '{"site":[1,2],"name":"ö"}')
+
+
+def test_patterns_cut_prompt_and_answer_out_of_one_field_across_lines():
+    row = {"code": "###Instruction: make\na list\n###Output: [1,\n2]"}
+    fields = {"prompt": "code", "prompt_pattern": "Instruction: (.*)\n###Output", "answer": "code", "answer_pattern": "###Output: (.*)"}
+    found = read(row, fields)
+    assert (found["prompt"], found["answer"]) == ("make\na list", "[1,\n2]")
+    with pytest.raises(Refused, match="answer_pattern finds nothing in field 'code'"):
+        read({"code": "###Instruction: x\n###Output"}, fields)
+
+
+def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():
+    turns = [("system", "be brief"), ("user", "one"), ("assistant", "1"), ("user", "two"), ("assistant", "2"), ("user", "unanswered")]
+    for role, content in (("role", "content"), ("from", "value")):
+        found = read({"messages": [{role: r, content: c} for r, c in turns]})
+        assert (found["prompt"], found["answer"]) == ("two", "2")
+        assert [t["content"] for t in json.loads(found["messages"])] == ["be brief", "one", "1"]
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        (b"{not json", "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[1]", "object was expected"),
+        ({"prompt": "a"}, "field 'answer' is missing; the row has prompt"),
+        ({"prompt": "a", "answer": 3}, "field 'answer' is not text but int"),
+        ({"prompt": "a", "answer": None}, "not text but null"),
+        ({"prompt": "a", "answer": "  "}, "answer .* is empty"),
+        ({"prompt": "a\0b", "answer": "c"}, "NUL"),
+        ({"prompt": "a", "answer": "x" * 300}, "301 characters, more than max_chars 200"),
+        (b'{"prompt": "a", "answer": "\\ud800"}', "surrogate"),
+        ({"messages": [{"role": "user", "content": "hi"}]}, "no answer of an assistant"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_bad_rows_are_refused_with_the_reason(row, words):
+    with pytest.raises(Refused, match=words):
+        read(row, max_chars=200)
+
+
+def test_a_mistake_in_fields_is_said_before_any_row_is_read():
+    for fields, words in (({"promt": "a"}, "promt"), ({"prompt": "a", "prompt_pattern": "("}, "regular"), ({"answer_pattern": "x"}, "group")):
+        with pytest.raises(ValueError, match=words):
+            ChatReader(ChatFeatures(), Path("."), {"fields": fields})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=8))
+def test_packed_rows_come_back_whatever_text_they_hold(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("pack") / "train.jsonl"
+    with ChatWriter(path) as writer:
+        for i, (prompt, answer) in enumerate(rows):
+            writer.add({}, {"id": f"a\udcff#{i}", "group": "g", "prompt": prompt, "answer": answer, "messages": ""})
+    pack = ChatPack(path)
+    assert len(pack) == len(rows)
+    assert [(pack.text("prompt", i), pack.text("answer", i)) for i in range(len(rows))] == rows
+    assert pack.texts("id") == [f"a\udcff#{i}" for i in range(len(rows))]
+
+
+def test_a_failed_writing_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), ChatWriter(tmp_path / "x.jsonl") as writer:
+        writer.add({}, {"id": "1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def plan_pack(folder, rows=120, builder="base"):
+    generate(folder, 3, builder=builder, rows=rows)
+    reader = ChatReader(ChatFeatures(), folder, {})
+    with ChatWriter(folder / "train.jsonl") as writer:
+        for i, line in enumerate((folder / "plans.jsonl").read_bytes().splitlines()):
+            writer.add({}, {"id": str(i), "group": json.loads(line)["house"], **reader.read([line], {})[1]})
+    return ChatPack(folder / "train.jsonl")
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plans")
+    pack = plan_pack(folder)
+    write_tokenizer(train_tokenizer(pack.texts("prompt") + pack.texts("answer"), 400), folder, 512)
+    return pack, folder
+
+
+def test_generated_plans_are_right_and_repeatable(plans, tmp_path):
+    pack, folder = plans
+    for answer in pack.texts("answer"):
+        assert check_answer(answer, answer) == dict.fromkeys(("valid_json", "schema", "geometry", "brief", "cost"), True)
+    generate(tmp_path, 3, builder="base", rows=120)
+    assert (tmp_path / "plans.jsonl").read_bytes() == (folder / "plans.jsonl").read_bytes()
+    houses = [json.loads(line) for line in (folder / "plans.jsonl").read_text().splitlines()]
+    for row in houses:  # a house is its site, rooms and finish: the group that must not be split
+        site = json.loads(row["answer"])["site"]
+        assert f"{site[0]}x{site[1]}" in row["house"]
+
+
+def plan():
+    room = lambda name, box, door: {"name": name, "box": box, "area": box[2] * box[3], "door": door}  # noqa: E731
+    rooms = [room("hall", [0, 0, 1, 4], "outside"), room("bed1", [1, 0, 3, 2], "hall"), room("bath", [1, 2, 3, 2], "hall")]
+    return {"site": [4, 4], "rooms": rooms, "area": 16, "rate": 2, "cost": 32, "budget": 40, "fits": True}
+
+
+def changed(**paths):
+    found = plan()
+    for path, value in paths.items():
+        *place, last = path.split("__")
+        at = found
+        for part in place:
+            at = at[int(part) if part.isdigit() else part]
+        at[int(last) if last.isdigit() else last] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    "wrong, failing",
+    [
+        ({}, set()),
+        ({"rooms__1__box": [1, 0, 3, 3], "rooms__1__area": 9}, {"geometry"}),  # overlaps the bath
+        ({"rooms__1__box": [2, 0, 3, 2]}, {"geometry"}),  # leaves the site
+        ({"rooms__1__area": 7}, {"geometry"}),
+        ({"rooms__0__door": "bed1"}, {"geometry"}),  # nobody gets in
+        ({"rooms__2__door": "attic"}, {"geometry"}),
+        ({"rooms__2__name": "study"}, {"brief"}),
+        ({"cost": 33}, {"cost"}),
+        ({"fits": False}, {"cost"}),
+        ({"budget": 30, "fits": False}, {"cost"}),  # not the budget that was asked for
+        ({"fits": 1}, {"schema", "geometry", "brief", "cost"}),
+        ({"rooms": []}, {"schema", "geometry", "brief", "cost"}),
+        ({"area": 16.0}, {"schema", "geometry", "brief", "cost"}),
+    ],
+)
+def test_each_fault_of_a_plan_fails_its_own_check(wrong, failing):
+    checks = check_answer(json.dumps(changed(**wrong)), json.dumps(plan()))
+    assert {name for name, passed in checks.items() if not passed} == failing
+
+
+def test_other_answers_are_asked_for_json_only_where_the_reference_is():
+    assert check_answer("{}", "plain words") == {}
+    assert check_answer("words", '{"a": 1}') == {"valid_json": False}
+    assert check_answer("[2]", '{"a": 1}') == {"valid_json": True}
+    assert check_answer("{" * 100_000, json.dumps(plan()))["valid_json"] is False
+    assert geometry_faults(changed(rooms__1__box=[1, 0, 3, 3])) != []
+
+
+def test_a_plan_is_drawn_and_its_text_cannot_break_out():
+    evil = plan()
+    evil["rooms"][1]["name"] = evil["rooms"][1]["name"] + "<script>"
+    drawing = floor_plan_svg(evil)
+    assert "<script" not in drawing and "bed1&lt;script&gt;" in drawing
+    assert drawing.count('class="door"') == 3 and "6 m²" in drawing
+    import xml.etree.ElementTree as ElementTree
+
+    ElementTree.fromstring(drawing)
+    with pytest.raises(ValueError, match="not a plan"):
+        floor_plan_svg({"rooms": [{}]})
+
+
+def test_numbers_and_values_are_tokens_of_their_own(plans):
+    tokenizer = ChatTokenizer(plans[1])
+    words = [tokenizer.tokenizer.decode([i]) for i in tokenizer.pair_ids("p", '{"name":"bath","box":[10,2,3,4]}')[1]]
+    assert "bath" in words and all(not (any(c.isdigit() for c in w) and not w.isdigit()) for w in words)
+
+
+def test_prompts_are_the_same_ids_in_training_and_in_answering(plans):
+    tokenizer = ChatTokenizer(plans[1])
+    prompt, answer = tokenizer.pair_ids("Plan a house.", '{"a":1}')
+    assert prompt == tokenizer.prompt_ids("Plan a house.")
+    assert answer[-1] == tokenizer.end_ids[0] and tokenizer.decode(answer) == '{"a":1}'
+    assert tokenizer.tokenizer.decode(prompt + answer, skip_special_tokens=False) == '<|user|>Plan a house.<|assistant|>{"a":1}<|end|>'
+
+
+def test_a_base_without_a_template_gets_a_plain_one_and_an_end(plans, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((plans[1] / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<|end|>"}}))
+    tokenizer = ChatTokenizer(tmp_path)
+    prompt, answer = tokenizer.pair_ids("Plan.", "yes")
+    assert tokenizer.tokenizer.decode(prompt) == "Plan.\n\n" and answer[-1] == tokenizer.end_ids[0]
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="names no end token"):
+        ChatTokenizer(tmp_path)
+
+
+def test_ngrams_score_the_answers_only_and_beat_the_unigram(plans):
+    pack, folder = plans
+    train, held = View(pack, np.arange(90)), View(pack, np.arange(90, 120))
+    found = {b.name: b for b in baselines({"base_model": str(folder), "options": {"max_length": 512}}, train, held)}
+    encoded = encode_pack(ChatTokenizer(folder), pack)
+    loss = {}
+    for name, baseline in found.items():
+        part = baseline.parts["answer"]
+        assert part.count.tolist() == (encoded.lengths - encoded.prompt)[90:].tolist()
+        loss[name] = part.nll.sum() / part.count.sum()
+    assert loss["trigram"] < loss["bigram"] < loss["unigram"] < np.log(400)
+    assert {b.level for b in found.values()} == {"trivial", "simple"}

@@ -1,0 +1,94 @@
+"""Forecasts: from what was, with a range; and what the rest of a DAG takes on so many cores."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from snakemake_logger_plugin_trainyard.forecast import Forecast, makespan
+from snakemake_logger_plugin_trainyard.jobs import Job
+from snakemake_logger_plugin_trainyard.words import span
+
+
+def train(jobid, run, state="waiting", **more):
+    return Job(jobid, "train_model", {"suite": "kmidi", "run": run}, state=state, **more)
+
+
+def earlier(run, seconds, state="done"):
+    return {"rule": "train_model", "suite": "kmidi", "run": run, "state": state, "seconds": seconds}
+
+
+def test_the_same_job_before_beats_its_like():
+    forecast = Forecast([earlier("a", 100), earlier("b", 10)])
+    own, alike = forecast.estimate(train(1, "a")), forecast.estimate(train(2, "c"))
+    assert own.low < 100 < own.high
+    assert alike.source == "alike"
+    assert alike.low <= 10
+    assert alike.high >= 100
+
+
+def test_failed_jobs_teach_nothing_and_unknown_stays_unknown(tmp_path):
+    forecast = Forecast([earlier("a", 3, "failed")], tmp_path)
+    assert forecast.estimate(train(1, "a")) is None
+    assert "not known" in forecast.outlook([train(1, "a")], 2, 0.0).words()
+
+
+def test_benchmark_then_train_json_then_stated_hours(tmp_path):
+    folder = tmp_path / "kmidi" / "runs" / "a"
+    folder.mkdir(parents=True)
+    forecast = Forecast([], tmp_path, {("kmidi", "a"): 3.0})
+    stated = forecast.estimate(train(1, "a"))
+    assert stated.low < 3 * 3600 < stated.high
+    (folder / "train.json").write_text(json.dumps({"train_info": {"seconds": 60}}))
+    measured = Forecast([], tmp_path, {("kmidi", "a"): 3.0}).estimate(train(1, "a"))
+    assert measured.low < 60 < measured.high < 100
+    bench = tmp_path / "a.tsv"
+    bench.write_text("s\th:m:s\n7.0\t0:00:07\n9.0\t0:00:09\n")
+    job = train(1, "a", benchmark=str(bench))
+    assert Forecast([], tmp_path).estimate(job).low < 8 < Forecast([], tmp_path).estimate(job).high
+
+
+def test_more_epochs_take_longer():
+    why = "Params have changed since last execution: Union of exclusive params before and now across all output: " + (
+        "before: '{\"epochs\": 10}' now: '{\"epochs\": 20}' "
+    )
+    once = Forecast([earlier("a", 100)]).estimate(train(1, "a"))
+    twice = Forecast([earlier("a", 100)]).estimate(train(1, "a", why=why))
+    assert twice.high == pytest.approx(2 * once.high)
+
+
+def test_a_training_is_believed_about_itself():
+    forecast = Forecast([earlier("a", 1000)])
+    job = train(1, "a", state="running", started=0.0)
+    outlook = forecast.outlook([job], 2, 10.0, lambda _: (20.0, 30.0))
+    assert outlook.wall == (20.0, 30.0)
+    assert outlook.words() == "about 20–30 s left"
+
+
+def test_a_job_over_its_time_is_not_forecast_to_end_now():
+    job = train(1, "a", state="running", started=0.0)
+    assert Forecast([earlier("a", 10)]).outlook([job], 2, 100.0).wall[1] > 0
+
+
+def test_cores_and_order():
+    jobs = [train(i, str(i)) for i in range(4)]
+    assert makespan(jobs, dict.fromkeys(range(4), 10.0), 2) == 20
+    assert makespan(jobs, dict.fromkeys(range(4), 10.0), 4) == 10
+    jobs[1].depends, jobs[2].depends, jobs[3].depends = [0], [1], [2]
+    assert makespan(jobs, dict.fromkeys(range(4), 10.0), 4) == 40
+    wide = [train(0, "a", threads=2), train(1, "b", threads=2)]
+    assert makespan(wide, {0: 5.0, 1: 5.0}, 2) == 10
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 5))
+def test_makespan_is_between_its_bounds(times, cores):
+    jobs = [train(i, str(i)) for i in range(len(times))]
+    wall = makespan(jobs, dict(enumerate(times)), cores)
+    assert max(max(times), sum(times) / cores) - 1e-6 <= wall <= sum(times) / cores + max(times) + 1e-6
+
+
+def test_span_reads_well():
+    assert span(40, 55) == "40–55 s"
+    assert span(200, 320) == "3.3–5.3 min"
+    assert span(4000, 7300) == "1.1–2 h"
+    assert span(30, 30.2) == "30 s"

@@ -1,0 +1,35 @@
+"""The validation loss of each adapter, from the files its training and evaluation wrote."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainyard.data.files import read_json
+from trainyard.lora.adapter import AdapterError
+
+
+def validation_losses(models: Sequence[Path], files: Sequence[Path] | None = None) -> list[float]:
+    """Nats an answer token on validation rows. `files`: metrics.json or train.json of each; without them those in the
+    models' folders. Raises AdapterError."""
+    if files is None:
+        files = [next((m / n for n in ("metrics.json", "train.json") if (m / n).is_file()), m / "metrics.json") for m in models]
+    if len(files) != len(models):
+        raise AdapterError(f"--metrics: {len(files)} files for {len(models)} models; give one for each, in the same order")
+    return [_loss(Path(path)) for path in files]
+
+
+def _loss(path: Path) -> float:
+    try:
+        content: Any = read_json(path)
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror}); the validation loss is needed: give --metrics or --weights") from None
+    except ValueError as error:
+        raise AdapterError(f"{path}: not JSON: {error}") from None
+    if isinstance(content, dict):
+        for metric in content.get("metrics") or []:
+            if (metric.get("part"), metric.get("split"), metric.get("metric")) == ("answer", "validation", "nll"):
+                return float(metric["value"])
+        loss = (content.get("train_info") or {}).get("best_validation_loss")
+        if loss is not None:
+            return float(loss)
+    raise AdapterError(f"{path}: holds no validation loss of the answers; evaluate the model first, or give --weights")
