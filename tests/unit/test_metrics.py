@@ -36,7 +36,7 @@ def weights_of(data: PartData, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, data.groups)), some])
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(12, 80))
 def test_class_metrics(seed, classes, n):
     data = part("class", n, 6, seed, classes)
@@ -66,7 +66,7 @@ def test_class_metrics(seed, classes, n):
         assert got == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_value_metrics(seed, per_item):
     data = part("values", 40, 7, seed, per_item=per_item)

@@ -168,7 +168,9 @@ def test_slow_pathway_sees_every_alpha_th_frame(pack):
 
 def test_unlabelled_samples_are_named_before_training(pack, tmp_path):
     with PackWriter(tmp_path / "x.safetensors", {"classes": ["a", "b"]}) as writer:
-        writer.add({"video": pack.fixed("video")[0], "positions": pack.fixed("positions")[0], "label": np.int64(-1)}, {"id": "a", "group": "a"})
+        writer.add(
+            {"video": pack.fixed("video")[0], "positions": pack.fixed("positions")[0], "label": np.int64(-1)}, {"id": "a", "group": "a"}
+        )
     with pytest.raises(ValueError, match="1 of 1 training samples without one.*label rule"):
         build("i3d", Pack(tmp_path / "x.safetensors"))
 

@@ -69,7 +69,8 @@ def test_generator_is_exactly_balanced_and_names_every_file(corpus):
     rows = rows_of(corpus)
     assert Counter(r["class"] for r in rows) == dict.fromkeys(KINDS, 10)
     assert {r["file"] for r in rows} == {p.relative_to(corpus).as_posix() for p in corpus.rglob("*.npz")}
-    assert [r["class"] for r in rows[:4]] != [r["class"] for r in rows[4:8]] or [r["class"] for r in rows[8:12]] != [r["class"] for r in rows[:4]]
+    orders = {tuple(r["class"] for r in rows[i : i + 4]) for i in range(0, 40, 4)}
+    assert len(orders) > 3  # the number of a file does not tell its class
 
 
 def test_generator_gives_the_same_bytes_again_and_grows_by_appending(corpus, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 PARAMS = "Params have changed since last execution: "
+SOFTWARE = "Software environment definition has changed since last execution"
 UNION = "Union of exclusive params before and now across all output: before: "
 NOTHING = "<nothing exclusive>"
 STARTS = (
@@ -30,8 +31,13 @@ def follows_only(why: str) -> bool:
 
 
 def split_reason(why: str) -> list[str]:
-    """Snakemake's reasons, one each; it joins them by `; `, which settings may hold too."""
-    return [part.strip() for part in re.split(rf"; (?={STARTS})", why) if part.strip()]
+    """Snakemake's reasons, one each; it joins them by `; `. Settings may hold anything, so what follows them is cut off from the end."""
+    before, params, after = why.partition(PARAMS)
+    parts = re.split(rf"; (?={STARTS})", before.strip("; "))
+    if params:
+        software = f"; {SOFTWARE}"
+        parts += [params + after.removesuffix(software), SOFTWARE if after.endswith(software) else ""]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _part(text: str) -> tuple[str, bool] | None:

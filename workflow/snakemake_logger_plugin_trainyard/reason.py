@@ -79,11 +79,11 @@ def _exception(lines: list[str], at: int) -> tuple[str | None, int]:
             match = EXCEPTION.match(line)
             if match is None:
                 return None, at
-            text = line
-            if not match["text"] and at + 1 < len(lines) and lines[at + 1].strip() and not TRACEBACK.match(lines[at + 1]):
-                text = f"{line} {lines[at + 1].strip()}"  # a message that starts on the next line
+            text, told = line, bool(match["text"])
+            if not told and at + 1 < len(lines) and lines[at + 1].strip() and not TRACEBACK.match(lines[at + 1]):
+                text, told = f"{line} {lines[at + 1].strip()}", True  # a message that starts on the next line
             # A bare name, or a key in quotes, tells nothing without its place.
-            bare = not match["text"] or match["name"].rpartition(".")[2] in {"KeyError", "IndexError", "AssertionError", "StopIteration"}
+            bare = not told or match["name"].rpartition(".")[2] in {"KeyError", "IndexError", "AssertionError", "StopIteration"}
             return (f"{text} ({place})" if bare and place else text), at + 1
         at += 1
     return None, at

@@ -61,7 +61,9 @@ class NGram:
         return code
 
 
-def token_scores(probabilities: np.ndarray, target: np.ndarray, window: np.ndarray, windows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def token_scores(
+    probabilities: np.ndarray, target: np.ndarray, window: np.ndarray, windows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nats, hits and tokens of each window: what PartOutput.tokens takes. `window` (n,) says to which a token belongs."""
     nll = -np.log(np.maximum(probabilities[np.arange(len(target)), target], 1e-12))
     hit = probabilities.argmax(1) == target

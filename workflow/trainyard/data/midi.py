@@ -98,7 +98,9 @@ class Grid:
 
 def bar_grid(score: Score, max_bars: int) -> Grid:
     """The bars up to the last note, at most `max_bars`. Nonsense meters and tempos count as 4/4 and 120."""
-    quarter, end = score.quarter, score.end
+    quarter = score.quarter
+    last = max(int(t.notes[-1, TICK]) for t in score.tracks if len(t.notes))
+    end = max(score.end, last + quarter // 8 + 1)  # a last note just before a bar line opens one more bar
     changes = {0: (4.0 * quarter, STEPS)}
     for tick, beats, unit in score.meters.tolist():
         length, parts = 4.0 * quarter * beats / unit if unit > 0 else 0.0, 1
@@ -108,7 +110,8 @@ def bar_grid(score: Score, max_bars: int) -> Grid:
             parts *= 2
         changes[max(tick, 0)] = (length / parts, int(np.ceil(length / parts / quarter * 4 - 1e-9)))
     marks = sorted(changes)
-    starts, steps = [], []
+    starts: list[float] = []
+    steps: list[int] = []
     for mark, until in zip(marks, [*marks[1:], max(end, 1)]):
         length, count = changes[mark]
         at = float(mark)

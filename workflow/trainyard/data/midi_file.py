@@ -7,6 +7,7 @@ fallback where it does not. The format: "Standard MIDI Files 1.0", https://midi.
 import io
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,7 @@ def _decode(data: bytes) -> Score:
 def _symusic(data: bytes) -> Score:
     import symusic
 
-    score = symusic.Score.from_midi(data)
+    score: Any = symusic.Score.from_midi(data)  # its stubs hide the attributes
     tracks = []
     for track in score.tracks:
         columns = track.notes.numpy()

@@ -46,11 +46,11 @@ class VideoReader:
             raise Refused(f"{self.video} has shape {video.shape}; expected (cameras, frames, 3, height, width)")
         cameras, frames, _, height, width = video.shape
         if cameras < want.cameras or frames < want.frames:
-            raise Refused(
-                f"{self.video} has {cameras} cameras and {frames} frames; features asks for {want.cameras} and {want.frames}"
-            )
+            raise Refused(f"{self.video} has {cameras} cameras and {frames} frames; features asks for {want.cameras} and {want.frames}")
         if height != width or height < want.size or height % want.size:
-            raise Refused(f"{self.video} has {height} × {width} pixels; features.size asks for {want.size} or a whole multiple of it, square")
+            raise Refused(
+                f"{self.video} has {height} × {width} pixels; features.size asks for {want.size} or a whole multiple of it, square"
+            )
         video = video[: want.cameras, : want.frames]
         if video.dtype.kind == "f":
             video = video.astype(np.float32)
@@ -117,7 +117,9 @@ def _read_array(archive: zipfile.ZipFile, name: str, max_bytes: int) -> np.ndarr
         for n in shape:
             need *= int(n)
         if min(shape, default=0) < 0 or need > max_bytes:
-            raise Refused(f"array '{name}' claims shape {shape} of {dtype}, {need / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB are read")
+            raise Refused(
+                f"array '{name}' claims shape {shape} of {dtype}, {need / 2**20:.0f} MB; at most {max_bytes / 2**20:.0f} MB are read"
+            )
         # The claim is small enough to be met; a compressed entry that goes on behind it is not followed.
         data = stream.read(need + 1)
         if len(data) != need:

@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ import numpy as np
 class View:
     """Some rows of a pack."""
 
-    pack: object
+    pack: Any
     rows: np.ndarray
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainyard.models.layers import Transformer, group_norm
+from trainyard.models.layers import Transformer, TransformerBlock, group_norm
 
 
 class BaseExtractor(nn.Module, ABC):
@@ -40,7 +40,8 @@ class ConvBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)):
         super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, tuple(k // 2 for k in kernel), bias=False)
+        t, h, w = kernel
+        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, (t // 2, h // 2, w // 2), bias=False)
         self.norm = group_norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,6 +60,7 @@ def attention_of(encoder: Transformer, tokens: Tensor) -> list[Tensor]:
     """Attention weights of every block for the tokens (n, t, width) that enter the first: (n, heads, t, t) each."""
     maps = []
     for block in encoder.blocks:
+        assert isinstance(block, TransformerBlock)
         maps.append(block.attention(tokens))
         tokens = block(tokens)
     return maps

@@ -23,6 +23,9 @@ class GroovePredictor(TrainyardModel):
 
     best_metric = "mean squared error in standard deviations"
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, options: Any, mean: Tensor, spread: Tensor):
         """mean, spread (2,): of velocity (0–127) and offset (steps) over the training hits."""
         super().__init__()

@@ -70,7 +70,8 @@ class MelodyTransformer(TrainyardModel):
         return self.to_pitch(x), self.to_duration(torch.cat([x, self.pitch(_or(coming[..., 0], PITCHES))], -1))
 
     def losses(self, batch: dict[str, Tensor]) -> Tensor:
-        return sum(nll.sum(1) for nll, _ in self._scores(batch["notes"]))
+        (pitch, _), (duration, _) = self._scores(batch["notes"])
+        return (pitch + duration).sum(1)
 
     def predict(self, batch: dict[str, Tensor]) -> dict[str, PartOutput]:
         """Nats and hits of pitch and duration, over the notes of each window."""

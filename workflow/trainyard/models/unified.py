@@ -38,6 +38,8 @@ class UnifiedModel(TrainyardModel):
     """
 
     extractor_class: ClassVar[type[BaseExtractor]]
+    position_mean: Tensor
+    position_scale: Tensor
 
     def __init__(self, options: Any, classes: int, cameras: int, frames: int, size: int):
         super().__init__()
@@ -69,14 +71,14 @@ class UnifiedModel(TrainyardModel):
         """video (n, cameras, frames, 3, h, w), uint8; position (n, 3); label (n,). In training the three colours of a
         sample change places at random: paths have no colour."""
         rows = np.asarray(items)[:, 0]
-        video = np.array(pack.fixed("video")[rows])
+        video = pack.fixed("video")[rows]  # a list of rows is a copy, not a map
         if seeds is not None:
             for i, seed in enumerate(seeds):
                 video[i] = video[i][:, :, np.random.default_rng(int(seed)).permutation(3)]
         return {
             "video": torch.from_numpy(video),
-            "position": torch.from_numpy(np.array(pack.fixed("positions")[rows, -1])),
-            "label": torch.from_numpy(np.array(pack.fixed("label")[rows])),
+            "position": torch.from_numpy(pack.fixed("positions")[rows, -1]),
+            "label": torch.from_numpy(pack.fixed("label")[rows]),
             "weight": torch.ones(len(rows)),
         }
 

@@ -79,7 +79,7 @@ def tiles(report: Report) -> list[tuple[str, str, str, str]]:
     trained = [r.seconds for r in report.runs if r.seconds is not None]
     total, refused = sum(states.values()), sum(d.lost for s in report.suites for d in s.datasets)
     samples = sum(sum(d.counts.values()) for s in report.suites for d in s.datasets)
-    accepted = [m.accepted for s in report.suites for m in s.merges]
+    accepted = [m.accepted for s in report.suites for m in s.merges if m.decided]
     broken = states["failed"] + states["interrupted"]
     found = [
         (f"{states['done']} / {total}", "runs finished", numbers.plural(broken, "failed", "failed") if broken else "none failed", "bad" if broken else "good"),

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose, number, words
-from trainyard.report.views import Candidate, Gate, Merge, Model, Sample, Score
+from trainyard.report.loose import Loose, number, whole, words
+from trainyard.report.views import Candidate, Gate, Merge, Model, Sample
 
-ACCEPTED = "accepted.json"
+ORDER = {"base": 0, "shard": 1, "merge": 2}
 
 
 def read_merges(files: Loose, suite: str, folder: Path, models: list[Model]) -> list[Merge]:
@@ -18,97 +18,78 @@ def read_merges(files: Loose, suite: str, folder: Path, models: list[Model]) -> 
 
 
 def _merge(files: Loose, suite: str, folder: Path, models: list[Model]) -> Merge:
-    accepted = files.object(folder / ACCEPTED)
-    chosen = str(accepted.get("strategy") or accepted.get("accepted") or "")
-    candidates: dict[str, Candidate] = {}
-    for row in _listed(accepted, "table", "candidates", "rows", "tried", "strategies"):
-        found = _candidate(row, chosen)
-        candidates[found.name] = found
-    model = next((m for m in models if m.name == folder.name), None)
-    if not any(c.role == "shard" for c in candidates.values()) and model:
-        for run in model.runs:
-            if "-shard" in run.name:
-                candidates.setdefault(run.name, Candidate(run.name, "shard", _test_figures(run.scores), state=run.state, reason=run.reason))
-    samples = [_sample(s) for s in _listed(accepted, "samples", "sample")]
-    for place in sorted(p for p in folder.glob("*") if p.is_dir()):
-        certificate = files.object(place / "certificate.json")
-        validation = next((files.object(p) for p in (place / "validation.json", place / "validate.json", place / "metrics.json") if p.exists()), {})
-        old = candidates.get(place.name)
-        new = _candidate({"name": place.name, "role": "merge", **validation, **({"certificate": certificate} if certificate else {})}, chosen)
-        candidates[place.name] = _joined(old, new) if old else new
-        if place.name == chosen or not chosen:
-            samples += [_sample(s) for s in _listed(validation, "samples", "sample")]
-    order = {"base": 0, "shard": 1, "merge": 2}
-    rows = sorted(candidates.values(), key=lambda c: order.get(c.role, 3))
-    return Merge(suite, folder.name, tuple(rows), chosen, words(accepted.get("reason")), tuple(s for s in samples if s))
+    """From accepted.json; where it is not there yet, the shards' own figures and what certificates there are."""
+    found = files.object(folder / "accepted.json")
+    chosen = str(found.get("accepted") or "")
+    certificates = {p.parent.name: files.object(p) for p in sorted(folder.glob("*/certificate.json"))}
+    rows = [r for r in found.get("candidates") or [] if isinstance(r, dict)]
+    candidates = [_candidate(r, chosen, certificates.pop(str(r.get("name")), {})) for r in rows]
+    if not candidates:
+        shards = [r for m in models for r in m.runs if m.name == folder.name and "-shard" in r.name]
+        candidates = [Candidate(r.name, "shard", {s.label: s.value for s in r.scores if s.split == "test"}, state=r.state, reason=r.reason) for r in shards]
+    candidates += [_candidate({"name": name, "role": "merge"}, chosen, c) for name, c in certificates.items()]
+    samples = [_sample(s) for s in found.get("samples") or [] if isinstance(s, dict)]
+    basis = [f"{said} on {words(v.get('rows'))} {v.get('split')} rows" for key, said in (("chosen_on", "Limits checked"), ("reported_on", "figures shown are measured"))
+             if isinstance(v := found.get(key), dict)]  # fmt: skip
+    reason = words(found.get("reason")) + (f". {', '.join(basis)}." if basis else "")
+    return Merge(suite, folder.name, tuple(sorted(candidates, key=lambda c: ORDER.get(c.role, 3))), chosen, reason, tuple(samples), bool(found))
 
 
-def _listed(value: dict[str, Any], *keys: str) -> list[dict[str, Any]]:
-    """The first of the keys that holds a list of objects, a dictionary of them (its keys become names), or one object."""
-    for key in keys:
-        found = value.get(key)
-        if isinstance(found, list):
-            return [f for f in found if isinstance(f, dict)]
-        if isinstance(found, dict):
-            if all(isinstance(v, dict) for v in found.values()) and found:
-                return [{"name": k, **v} for k, v in found.items()]
-            return [found]
-    return []
-
-
-def _candidate(row: dict[str, Any], chosen: str) -> Candidate:
-    name = str(row.get("name") or row.get("strategy") or row.get("run") or "?")
-    role = str(row.get("role") or row.get("kind") or ("base" if name == "base" else "shard" if "shard" in name else "merge"))
-    source = row.get("figures") or row.get("metrics") or row
-    figures = {k: number(v) for k, v in source.items() if number(v) is not None and k not in ("passed", "accepted", "seed")} if isinstance(source, dict) else {}
-    gates = tuple(_gate(g) for g in _listed(row, "gates", "acceptance", "limits", "checks"))
-    passed = row.get("accepted", row.get("passed", row.get("ok")))
-    state = str(row.get("verdict") or row.get("state") or ("" if passed is None else "passed" if passed else "refused"))
-    return Candidate(name, role, figures, gates, state, words(row.get("reason") or row.get("error")), name == chosen != "",
-                     tuple(flat(row["certificate"])) if isinstance(row.get("certificate"), dict) else ())  # fmt: skip
-
-
-def _joined(old: Candidate, new: Candidate) -> Candidate:
-    return Candidate(old.name, old.role, {**new.figures, **old.figures}, old.gates or new.gates, old.state or new.state,
-                     old.reason or new.reason, old.accepted or new.accepted, old.certificate or new.certificate)  # fmt: skip
+def _candidate(row: dict[str, Any], chosen: str, certificate: dict[str, Any]) -> Candidate:
+    name = str(row.get("name") or "?")
+    figures = row.get("figures") if isinstance(row.get("figures"), dict) else {}
+    gates = tuple(_gate(g) for g in row.get("gates") or [] if isinstance(g, dict))
+    return Candidate(name, str(row.get("role") or "merge"), {str(k): number(v) for k, v in figures.items()}, gates, str(row.get("state") or ""),
+                     words(row.get("reason")), name == chosen != "", tuple(certificate_facts(certificate)))  # fmt: skip
 
 
 def _gate(value: dict[str, Any]) -> Gate:
-    first = lambda *keys: next((value[k] for k in keys if value.get(k) is not None), None)  # noqa: E731
-    passed = first("passed", "ok")
-    if passed is None and isinstance(first("verdict", "state"), str):
-        passed = first("verdict", "state") in ("ok", "pass", "passed")
-    return Gate(words(first("name", "check", "limit_name")), words(first("figure", "value", "measured")), words(first("limit")), passed)
+    passed = value.get("passed")
+    return Gate(words(value.get("name")), words(value.get("figure")), words(value.get("limit")), passed if isinstance(passed, bool) else None)
 
 
-def _test_figures(scores: Iterable[Score]) -> dict[str, float | None]:
-    return {s.label: s.value for s in scores if s.split == "test"}
+def certificate_facts(c: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """The figures of a certificate that a person asks for, in words."""
+    if not c:
+        return
+    yield "rank", words(c.get("rank"))
+    if number(c.get("relative_error")) is not None:
+        yield "relative error against the true mean", f"{number(c['relative_error']):.2g}" + (" (exact but for rounding)" if c.get("exact") is True else "")
+    layers = c.get("layers") if isinstance(c.get("layers"), dict) else {}
+    errors = {k: e for k, v in layers.items() if isinstance(v, dict) and (e := number(v.get("relative_error"))) is not None}
+    if errors:
+        worst = max(errors, key=lambda k: errors[k])
+        yield "largest error of a layer", f"{errors[worst]:.2g} in {worst} (of {len(errors)})"
+    if off := _off_diagonal(c.get("cosine")):
+        yield "cosine between adapters", f"{min(off):.3f} to {max(off):.3f} (1: they agree)"
+    norms = [n for v in c.get("delta_norms") or [] if (n := number(v)) is not None]
+    if norms:
+        yield "size of the updates (Frobenius)", f"{min(norms):.3g} to {max(norms):.3g}"
+    weights = [n for v in c.get("weights") or [] if (n := number(v)) is not None]
+    if weights:
+        yield "weights", words([round(w, 4) for w in weights])
+    if whole(c.get("bytes")) is not None:
+        yield "size", f"{whole(c['bytes']) / 1e6:.2f} MB"
+    yield "base", words(c.get("base_model")) + (f", {str(c['base_identity'])[:12]}" if c.get("base_identity") else "")
+    if c.get("same_file"):
+        yield "inputs", "the same adapter more than once"
+    for i, entry in enumerate(c.get("inputs") or []):
+        if isinstance(entry, dict) and i < 24:
+            path = words(entry.get("folder") or entry.get("path") or entry.get("name"))
+            yield f"input {i + 1}", f"{path} {str(entry.get('sha256') or '')[:12]}".strip()
 
 
-def flat(value: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, str]]:
-    """Nested objects as `outer inner: text` pairs; lists and dictionaries of many entries only as their number."""
-    for key, item in value.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(item, dict) and (depth >= 2 or len(item) > 12):
-            yield name, f"{len(item)} entries"
-        elif isinstance(item, dict):
-            yield from flat(item, f"{name} ", depth + 1)
-        elif isinstance(item, list) and (len(item) > 8 or any(isinstance(i, dict | list) for i in item)):
-            yield name, f"{len(item)} entries"
-        else:
-            yield name, words(item)
+def _off_diagonal(matrix: Any) -> list[float]:
+    if not isinstance(matrix, list):
+        return []
+    rows = [r for r in matrix if isinstance(r, list)]
+    return [n for i, row in enumerate(rows) for j, v in enumerate(row) if i != j and (n := number(v)) is not None]
 
 
 def _sample(value: dict[str, Any]) -> Sample:
-    answer = value.get("answer") or value.get("output") or value.get("generated") or value.get("completion") or ""
-    plan = value.get("plan") if isinstance(value.get("plan"), dict) else None
-    if isinstance(answer, dict):
-        plan, answer = plan or answer, json.dumps(answer, ensure_ascii=False)
-    checks = value.get("checks")
+    answer, checks = str(value.get("answer") or ""), value.get("checks")
     pairs = tuple((str(k).replace("_", " "), words(v)) for k, v in checks.items()) if isinstance(checks, dict) else ()
-    if isinstance(checks, list):
-        pairs = tuple((words(c), "yes") for c in checks)
-    return Sample(words(value.get("prompt")), str(answer), plan or parsed_plan(str(answer)), pairs)
+    return Sample(words(value.get("prompt")), answer, parsed_plan(answer), pairs)
 
 
 def parsed_plan(answer: str) -> dict[str, Any] | None:

@@ -37,24 +37,50 @@ def read_tallies(files: Loose, suite: str, folder: Path, models: list[Model]) ->
 
 def _class_parts(files: Loose, path: Path) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
     """(part, target (n,), probabilities (n, classes), the first sample's id) of the test split."""
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        # ParquetFile, not read_table: that one brings in pandas, which costs more than the whole page.
-        table = pq.ParquetFile(path).read(columns=["id", "part", "split", "kind", "target", "prediction"])
-        table = table.filter(pc.and_(pc.equal(table.column("split"), "test"), pc.equal(table.column("kind"), "class")))
-        parts = []
-        for part in pc.unique(table.column("part")).to_pylist():
-            rows = table.filter(pc.equal(table.column("part"), part)).combine_chunks()
-            target = rows.column("target").combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-            flat = rows.column("prediction").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            if rows.num_rows and len(target) == rows.num_rows and len(flat) % rows.num_rows == 0:
-                parts.append((part, target, flat.reshape(rows.num_rows, -1), str(rows.column("id")[0].as_py())))
-        return parts
+        table = pq.ParquetFile(path).read(columns=["id", "part", "split", "kind", "target", "prediction"]).combine_chunks()
+        split, kind, part = (_coded(table, name) for name in ("split", "kind", "part"))
+        chosen = (split[0] == _code(split, "test")) & (kind[0] == _code(kind, "class"))
+        found = []
+        for code, name in enumerate(part[1]):
+            rows = np.flatnonzero(chosen & (part[0] == code))
+            if len(rows):
+                target, probabilities = (_lists(table, column, rows) for column in ("target", "prediction"))
+                found.append((str(name), target[:, 0].astype(np.int64), probabilities, str(table.column("id")[int(rows[0])].as_py())))
+        return found
     except Exception as error:  # pyarrow raises many kinds for a file that is not parquet
         files.problems.append(f"{files.name(path)}: {error}")
         return []
+
+
+def _coded(table: Any, column: str) -> tuple[np.ndarray, list[str]]:
+    """A column of words as codes (n,) and the words."""
+    encoded = table.column(column).combine_chunks().dictionary_encode()
+    return _numbers(encoded.indices), encoded.dictionary.to_pylist()
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """An array without nulls, mapped. Not array.to_numpy(): that imports pandas, which costs more than the whole page."""
+    types = {"int32": np.int32, "float": np.float32, "double": np.float64, "int64": np.int64}
+    if array.null_count:
+        raise ValueError("missing values among predictions")
+    return np.frombuffer(array.buffers()[1], types[str(array.type)])[array.offset : array.offset + len(array)]
+
+
+def _code(column: tuple[np.ndarray, list[str]], word: str) -> int:
+    return column[1].index(word) if word in column[1] else -1
+
+
+def _lists(table: Any, column: str, rows: np.ndarray) -> np.ndarray:
+    """Lists of equal length as an array (rows, length)."""
+    lists = table.column(column).combine_chunks()
+    offsets, values = _numbers(lists.offsets), _numbers(lists.values)
+    starts, lengths = offsets[rows], np.diff(offsets)[rows]
+    if (lengths != lengths[0]).any() or not lengths[0]:
+        raise ValueError(f"{column}: lists of different lengths in one class part")
+    return values[starts[:, None] + np.arange(lengths[0])]
 
 
 def _class_names(files: Loose, folder: Path, model: Model, sample: str, width: int) -> tuple[str, ...]:
@@ -90,11 +116,10 @@ def _pack_classes(files: Loose, folder: Path) -> list[tuple[str, tuple[str, ...]
 
 
 def _holds(splits: Path, sample: str) -> bool:
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        return bool(pc.any(pc.equal(pq.ParquetFile(splits).read(columns=["id"]).column("id"), sample)).as_py())
+        return sample in set(pq.ParquetFile(splits).read(columns=["id"]).column("id").to_pylist())
     except Exception:  # no table, or not parquet: the caller falls back to numbers
         return False
 

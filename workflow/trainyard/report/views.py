@@ -237,6 +237,7 @@ class Merge:
     accepted: str = ""
     reason: str = ""
     samples: tuple[Sample, ...] = ()
+    decided: bool = False
 
 
 @dataclass(frozen=True)

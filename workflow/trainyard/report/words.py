@@ -49,7 +49,7 @@ def warnings(report: Report) -> list[str]:
     found += [f"{j.suite or 'workflow'}: {j.rule} failed" + (f" for {j.run}" if j.run else "") + (f": {j.reason}" if j.reason else "") for j in report.other_failures]
     for s in report.suites:
         found += [f"{s.name}: preflight of {p.model} says fail" for p in s.preflights if p.verdict == "fail"]
-        found += [f"{s.name}: no merge of {m.model} was accepted" for m in s.merges if not m.accepted]
+        found += [f"{s.name}: no merge of {m.model} was accepted" for m in s.merges if m.decided and not m.accepted]
     for m in report.models:
         if against(m.headline, "trivial") in ("worse", "unclear"):
             found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
