@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trainyard.baselines.chat import baselines
 from trainyard.config.features import ChatFeatures
 from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
@@ -71,7 +70,8 @@ def test_bad_rows_are_refused_with_the_reason(row, words):
 
 
 def test_a_mistake_in_fields_is_said_before_any_row_is_read():
-    for fields, words in (({"promt": "a"}, "promt"), ({"prompt": "a", "prompt_pattern": "("}, "regular"), ({"answer_pattern": "x"}, "group")):
+    wrong = (({"promt": "a"}, "promt"), ({"prompt": "a", "prompt_pattern": "("}, "regular"), ({"answer_pattern": "x"}, "group"))
+    for fields, words in wrong:
         with pytest.raises(ValueError, match=words):
             ChatReader(ChatFeatures(), Path("."), {"fields": fields})
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trainyard.data.copy as copy_module
+import trainyard.data.decoding as decoding
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, read_index, typed_dataset, write_index
@@ -48,7 +49,9 @@ def prepare(root: Path, keys: dict, place: dict[str, str] | None = None) -> tupl
     return str(root.parent / "index.parquet"), str(root.parent / "splits.parquet")
 
 
-def run(root: Path, keys: dict, place: dict[str, str] | None = None, reader: str | None = "copy_readers:NumberReader", **limits) -> tuple[Path, dict]:
+def run(
+    root: Path, keys: dict, place: dict[str, str] | None = None, reader: str | None = "copy_readers:NumberReader", **limits
+) -> tuple[Path, dict]:
     out = root.parent / "packs"
     copy = LocalCopy(root, *prepare(root, keys, place), keys, Limits(**limits), reader)
     return out, copy.run(out, str(out / "quarantine.csv"), str(out / "summary.json"))
@@ -92,10 +95,10 @@ def test_every_sample_is_packed_with_its_own_values_label_and_group(tmp_path: Pa
 def test_what_is_written_does_not_depend_on_how_parallel_it_was(tmp_path: Path, monkeypatch) -> None:
     root = numbers(tmp_path, 60)
     (root / "bad.txt").write_text("word")
-    (root / "boom.txt").write_text("crash")
+    (root / "odd.txt").write_text("wide")
     found = []
     for workers, chunk in ((1, 32), (3, 4)):
-        monkeypatch.setattr(copy_module, "CHUNK_FILES", chunk)
+        monkeypatch.setattr(decoding, "CHUNK_FILES", chunk)
         out, _ = run(root, settings(), workers=workers, reads=1 if workers == 1 else 16)
         found.append({p.name: p.read_bytes() for p in out.iterdir() if p.name != "summary.json"})
     assert found[0] == found[1] and len(found[0]) == 4
@@ -103,8 +106,10 @@ def test_what_is_written_does_not_depend_on_how_parallel_it_was(tmp_path: Path, 
 
 def test_a_file_that_misbehaves_is_refused_by_itself(tmp_path: Path) -> None:
     root = numbers(tmp_path, 40)
-    odd = {"crash": "SIGSEGV", "exit": "exit code 3", "sleep": "did not end", "spin": "more than 0.5 s", "hog": "memory", "bug": "KeyError", "word": "not a number",
-           "wide": "shape"}  # fmt: skip
+    odd = {
+        "crash": "SIGSEGV", "exit": "exit code 3", "sleep": "did not end", "spin": "more than 0.5 s",
+        "hog": "memory", "bug": "KeyError", "word": "not a number", "wide": "shape",
+    }  # fmt: skip
     for word in odd:
         (root / f"{word}.txt").write_text(word)
     (root / "000_flag.txt").write_text("once")
@@ -154,7 +159,9 @@ def test_what_is_refused_by_the_index_is_listed_and_links_out_are_not_followed(t
     (root / "002.txt").symlink_to(tmp_path / "secret.txt")  # after the index was made
     (root / "003.txt").write_bytes(b"")
     out = tmp_path / "packs"
-    LocalCopy(root, index, splits, settings(), Limits(), "copy_readers:NumberReader").run(out, str(out / "quarantine.csv"), str(out / "s.json"))
+    LocalCopy(root, index, splits, settings(), Limits(), "copy_readers:NumberReader").run(
+        out, str(out / "quarantine.csv"), str(out / "s.json")
+    )
     reasons = refusals(out)
     assert set(reasons) >= {"zero.txt", "out.txt", "001.txt", "002.txt", "003.txt"} and len(packed(out)) == 27
     assert "no such file" in reasons["001.txt"] and "out of the root" in reasons["002.txt"] and "empty" in reasons["003.txt"]
@@ -185,7 +192,13 @@ def test_reading_refuses_what_is_no_plain_file_of_bounded_size(tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     folder = SourceFolder(tmp_path, max_bytes=99)
-    for name, why in (("big", "more than"), ("pipe", "not a regular file"), ("folder", "not a regular file"), ("../x", "out of the root"), ("nope", "no such file")):
+    for name, why in (
+        ("big", "more than"),
+        ("pipe", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("../x", "out of the root"),
+        ("nope", "no such file"),
+    ):
         with pytest.raises(Refused, match=why):
             folder.read(name)
     with pytest.raises(DataError, match="no longer there"):
@@ -267,7 +280,9 @@ def test_chat_rows_become_shards(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     lines = [json.dumps({"prompt": f"question {i}", "answer": f"ответ {i}"}) for i in range(200)]
-    (root / "x.jsonl").write_bytes("\n".join([*lines, lines[3], '{"prompt": "cut", "ans', '{"prompt": "x\\u0000", "answer": "y"}']).encode() + b'\n{"a": "\xff"}\n')
+    (root / "x.jsonl").write_bytes(
+        "\n".join([*lines, lines[3], '{"prompt": "cut", "ans', '{"prompt": "x\\u0000", "answer": "y"}']).encode() + b'\n{"a": "\xff"}\n'
+    )
     keys = settings(format="chat", glob=["*.jsonl"], features={}, shards=3)
     out, summary = run(root, keys, {"x.jsonl#200": "train", "x.jsonl#3": "test"}, None)
     names = ["shard-01.jsonl", "shard-02.jsonl", "shard-03.jsonl", "validation.jsonl", "test.jsonl"]
@@ -312,20 +327,29 @@ def test_killed_in_the_middle_leaves_nothing_that_looks_finished(tmp_path: Path)
 import sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
+import trainyard.data.decoding
 from trainyard.data.copy import Limits, LocalCopy
+trainyard.data.decoding.CHUNK_FILES = 1
 out = Path({str(out)!r})
-LocalCopy(Path({str(root)!r}), {index!r}, {splits!r}, {keys!r}, Limits(), "copy_readers:NumberReader").run(out, str(out / "q.csv"), str(out / "s.json"))
+copy = LocalCopy(Path({str(root)!r}), {index!r}, {splits!r}, {keys!r}, Limits(), "copy_readers:NumberReader")
+copy.run(out, str(out / "q.csv"), str(out / "s.json"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
-    while time.monotonic() < end and not list(out.glob(".copy-*/.*")):
+    while not list(out.glob(".copy-*/.*")) and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert [p for p in out.iterdir() if not p.name.startswith(".copy-")] == []
     (root / "005.txt").write_text("105")
     run(root, settings())
-    assert sorted(p.name for p in out.iterdir()) == ["quarantine.csv", "summary.json", "test.safetensors", "train.safetensors", "validation.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "quarantine.csv",
+        "summary.json",
+        "test.safetensors",
+        "train.safetensors",
+        "validation.safetensors",
+    ]
     assert len(packed(out)) == 40
 
 

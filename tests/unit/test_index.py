@@ -238,6 +238,15 @@ def test_subset_is_by_hash_and_nested(tmp_path: Path) -> None:
 
 
 def test_command_prints_one_line_for_a_mistake(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPTS / "index_dataset.py", "--root", tmp_path, "--settings", '{"format": "audio"}', "--output", tmp_path / "i"]
+    command = [
+        sys.executable,
+        SCRIPTS / "index_dataset.py",
+        "--root",
+        tmp_path,
+        "--settings",
+        '{"format": "audio"}',
+        "--output",
+        tmp_path / "i",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy.stats import t as student
-
 from trainyard.report.intervals import draw, group_weights, interval, normal_probability, t_interval, t_probability
 from trainyard.report.metrics import PartData, metrics_of
 

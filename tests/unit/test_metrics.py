@@ -5,7 +5,6 @@ import pytest
 import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trainyard.report.metrics import METRICS, Metric, PartData, bounds_of, direction_of, metrics_of
 
 
@@ -23,7 +22,9 @@ def part(kind: str, n: int, groups: int, seed: int, classes: int = 2, per_item: 
         target = rng.normal(3, 2, size)
         prediction = target + rng.normal(0, 1, size)
     count = rng.integers(1, 9, n).astype(float)
-    return PartData(kind, np.arange(n).astype(str), group, groups, target, prediction, owner, rng.exponential(2, n), np.floor(count / 2), count)
+    return PartData(
+        kind, np.arange(n).astype(str), group, groups, target, prediction, owner, rng.exponential(2, n), np.floor(count / 2), count
+    )
 
 
 def named(name: str, kind: str) -> Metric:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trainyard.config.features import TabularFeatures
 from trainyard.data.generate.patients import DISEASES, generate
 from trainyard.data.pack import Pack, PackWriter
@@ -116,7 +115,9 @@ def test_bad_rows_are_refused_with_the_reason(tmp_path):
     table = write(tmp_path / "t.csv", "who,age,sex,ill\n" + good + "B,12o,f,1\nC,3,f\nD,3,f,1,9\nE,,,1\n")
     reader = TabularReader(TabularFeatures(), tmp_path, table_context(table, {"label": {"column": "ill"}, "group": {"column": "who"}}))
     rows = list(table_rows(table))[60:]
-    for row, why in zip(rows, ("column 'age': '12o' is not a number", "3 cells .* 4 columns", "5 cells .* 4 columns", "every feature .* missing")):
+    for row, why in zip(
+        rows, ("column 'age': '12o' is not a number", "3 cells .* 4 columns", "5 cells .* 4 columns", "every feature .* missing")
+    ):
         with pytest.raises(Refused, match=why):
             reader.read([], {"extra": row})
     assert BAD_ROW in rows[1] and rows[1]["ill"] == ""
@@ -177,7 +178,6 @@ def test_preparation_looks_at_training_rows_only(patients):
 
 def test_model_prepares_as_its_baselines_do_and_learns(patients):
     import torch
-
     from trainyard.config.architectures import TabularOptions
     from trainyard.models.layers import sample_seeds
     from trainyard.models.tabular_mlp import TabularMLP
@@ -209,7 +209,6 @@ def test_model_prepares_as_its_baselines_do_and_learns(patients):
 
 def test_baselines_predict_the_labelled_held_out_rows(patients):
     from sklearn.metrics import roc_auc_score
-
     from trainyard.baselines.tabular import baselines
 
     groups = np.array(patients.texts("group"))

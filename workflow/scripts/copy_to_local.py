@@ -33,7 +33,9 @@ def main() -> None:
     alone = parser.add_argument_group("by itself")
     alone.add_argument("--source", "--drive-root", dest="source", help="folder of the data, such as a mounted drive")
     alone.add_argument("--local-root", help="folder of the copy")
-    alone.add_argument("--annotations", action="append", default=[], help="file below the source whose rows name files (may be given several times)")
+    alone.add_argument(
+        "--annotations", action="append", default=[], help="file below the source whose rows name files (may be given several times)"
+    )
     alone.add_argument("--subset", action="store_true", help="copy --subset-size samples only")
     alone.add_argument("--subset-size", type=int, default=10000, help="samples of the subset, drawn by hash (default %(default)s)")
     alone.add_argument("--seed", type=int, default=0, help="another seed draws another subset (default %(default)s)")

@@ -22,7 +22,7 @@ from trainyard.command import run_command, thread_limit
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", required=True, type=Path, help="folders with adapter_model.safetensors and adapter_config.json")
+    parser.add_argument("--models", nargs="+", required=True, type=Path, help="folders with an adapter's .safetensors and config")
     parser.add_argument("--output", required=True, type=Path, help="folder of the merged adapter and its certificate")
     parser.add_argument(
         "--strategy",

@@ -18,7 +18,9 @@ def main() -> None:
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder or hub name of the base model")
-    parser.add_argument("--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)")
+    parser.add_argument(
+        "--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--output", required=True, help="preflight.json")

@@ -55,13 +55,27 @@ def main() -> int:
     record = {
         "run_info": run_info("decided by the script", args.threads, started),
         "train_info": {"seconds": outcome.seconds, "epochs": settings.get("epochs")},
-        "meta_info": {"script": args.script.name, "sha256": hashlib.sha256(source).hexdigest(), "arguments": arguments, "settings": settings},
+        "meta_info": {
+            "script": args.script.name,
+            "sha256": hashlib.sha256(source).hexdigest(),
+            "arguments": arguments,
+            "settings": settings,
+        },
     }
     write_json(args.output / "train.json", record)
     headline = {key: metrics[0][key] for key in ("part", "split", "metric")} if metrics else None
     write_json(
         args.output / "metrics.json",
-        {"suite": settings["suite"], "run": settings["run"], "model": settings["run"], "state": "done", "headline": headline, "notes": notes, **record, "metrics": metrics},
+        {
+            "suite": settings["suite"],
+            "run": settings["run"],
+            "model": settings["run"],
+            "state": "done",
+            "headline": headline,
+            "notes": notes,
+            **record,
+            "metrics": metrics,
+        },
     )
     return 0
 

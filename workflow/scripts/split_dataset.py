@@ -66,7 +66,9 @@ def _split_index(args: argparse.Namespace) -> None:
     for name, part in summary["splits"].items():
         print(f"{name}: {part['samples']} samples of {part['groups']} groups ({part['share']:.1%})")
     if "folds" in summary:
-        print("folds: " + ", ".join(str(f["samples"]) for f in summary["folds"]) + f"; {summary['inner']['samples']} of them for validation")
+        print(
+            "folds: " + ", ".join(str(f["samples"]) for f in summary["folds"]) + f"; {summary['inner']['samples']} of them for validation"
+        )
     if "shards" in summary:
         print("shards: " + ", ".join(f"{n:,}" for n in summary["shards"]))
     for note in summary["notes"]:

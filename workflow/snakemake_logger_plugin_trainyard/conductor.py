@@ -34,7 +34,9 @@ class Conductor:
         stream = stream or (sys.stdout if output.stdout else sys.stderr)
         self.terminal = Terminal(stream, "no" if self.dryrun else live, not output.nocolor)
         self.tracker = Tracker(self.dryrun, bool(output.verbose))
-        self.screen = Screen(self.terminal, self.tracker, self.outlook, self.heartbeat, quiet, heartbeat)
+        self.commands = bool(getattr(output, "printshellcmds", False))
+        logs = bool(getattr(output, "show_failed_logs", False))
+        self.screen = Screen(self.terminal, self.tracker, self.outlook, self.heartbeat, quiet, heartbeat, self.commands, logs)
         self.given_results = results
         self.results = Path(results or "results")
         self.summary: Summary | None = None
@@ -45,7 +47,7 @@ class Conductor:
         self._stop = threading.Event()
         self._beats: dict[int, tuple[float, Heartbeat | None]] = {}
         self._outlook: tuple[float, Outlook | None] = (0.0, None)
-        self._plan_filter = PlanFilter()
+        self._plan_filter = PlanFilter(self.emit)
         logging.getLogger(SNAKEMAKE_LOGGER).addFilter(self._plan_filter)
         self._ticker: threading.Thread | None = None
 
@@ -145,7 +147,7 @@ class Conductor:
             lines: list[str] = []
             if self.dryrun:
                 if self.tracker.nothing or (self.tracker.jobs and not self.tracker.broken):
-                    lines = dryrun_lines(self.tracker, self.forecast, self.terminal)
+                    lines = dryrun_lines(self.tracker, self.forecast, self.terminal, self.commands)
             elif self.summary is not None:
                 now = time.time()
                 self.tracker.close(now)

@@ -1,5 +1,7 @@
 """`snakemake -n` for people: what would run, grouped by rule and suite, why, and the hours at stake."""
 
+import re
+
 from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.forecast import Forecast
 from snakemake_logger_plugin_trainyard.jobs import Job
@@ -8,8 +10,8 @@ from snakemake_logger_plugin_trainyard.terminal import Terminal
 from snakemake_logger_plugin_trainyard.words import count, name_list, span, wrap
 
 
-def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal) -> list[str]:
-    """The lines of a dry run; jobs in the order of the DAG as far as rules have one."""
+def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, commands: bool = False) -> list[str]:
+    """The lines of a dry run; jobs in the order of the DAG as far as rules have one. `commands`: with what is run, for -p."""
     jobs = tracker.real
     if not jobs:
         return ["Nothing to do: every result is there and up to date."]
@@ -23,7 +25,7 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal) -> li
         lines += ["", f"{paint(rule, 'bold')}  {len(members)}{_cost(members, forecast)}"]
         groups: dict[tuple[str, str], list[Job]] = {}
         for job in members:
-            groups.setdefault((readable_reason(job.why), job.suite or "" if job.run else ""), []).append(job)
+            groups.setdefault((_general(readable_reason(job.why), job), job.suite or "" if job.run else ""), []).append(job)
         told = None
         for (why, suite), group in sorted(groups.items(), key=lambda item: (follows_only(item[1][0].why), item[0])):
             if why != told:
@@ -34,8 +36,18 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal) -> li
             if any(names):
                 head = ": ".join(part for part in (suite, name_list(names)) if part)
                 lines += [line if at == 0 else "  " + line for at, line in enumerate(wrap(head, 4, 77))]
+    if commands:
+        lines += ["", paint("Commands", "bold")]
+        lines += [f"  {job.label}\n    {job.command}" for members in rules.values() for job in members if job.command]
     lines += ["", "This was a dry run: nothing was started or changed."]
     return lines
+
+
+def _general(why: str, job: Job) -> str:
+    """The reason without the job's own name, so that jobs with the same reason are told once: als.json → *.json."""
+    for value in sorted(job.wildcards.values(), key=len, reverse=True):
+        why = re.sub(rf"(?<![\w*-]){re.escape(value)}(?=\.\w)", "*", why)
+    return why
 
 
 def at_stake(jobs: list[Job], forecast: Forecast) -> str:
@@ -43,8 +55,9 @@ def at_stake(jobs: list[Job], forecast: Forecast) -> str:
     low, high, unknown = _work(jobs, forecast)
     if unknown == len(jobs):
         return "how long they take is not known yet"
-    most = f" and {count(unknown, 'job')} whose time is not known" if unknown else ""
-    return f"{span(low, high)} of work at stake{most}"
+    if unknown:
+        return f"at least {span(low, high)} of work at stake ({count(unknown, 'job')} never timed)"
+    return f"{span(low, high)} of work at stake"
 
 
 def _work(jobs: list[Job], forecast: Forecast) -> tuple[float, float, int]:

@@ -5,8 +5,8 @@ joined on the job's id here, and turned into notices that the screen and the sum
 """
 
 import logging
-import platform
 import re
+import socket
 import time
 from typing import Any
 
@@ -14,7 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.messages import plain_message
-from snakemake_logger_plugin_trainyard.plan import NOTHING
+from snakemake_logger_plugin_trainyard.plan import LAST, NOTHING
 from snakemake_logger_plugin_trainyard.reason import exit_status, newest_log, reason_of
 
 
@@ -184,7 +184,7 @@ class Tracker:
         job.threads = int(getattr(record, "threads", 1) or 1)
         job.target = not job.output and not job.command
         if getattr(record, "local", False) and not self.dryrun:
-            job.machine = platform.node()
+            job.machine = socket.gethostname()
         if self.dryrun or job.target or job.state != "running":
             return []
         # JOB_STARTED came before it, and named nothing.
@@ -243,9 +243,9 @@ class Tracker:
             first, self.stopping = self.stopping is None, self.stopping or record.created
             running = len(self.by_state("running"))
             return [Notice("stopping", text=f"stopping: no new job starts, {running} running ones are awaited")] if first else []
-        if text.startswith("Exiting because a job execution failed"):
-            self.over = True
-            return [Notice("over")]
+        if text.startswith(LAST):  # arrives twice: at once, and through the queue
+            first, self.over = not self.over, True
+            return [Notice("over")] if first else []
         if record.levelno >= logging.ERROR:
             if "CalledProcessError" in text and self._status_of(text):
                 return []

@@ -45,7 +45,7 @@ class Outlook:
 
     def words(self) -> str:
         """`about 4–6 min left`, with `at least` where jobs are unknown; empty where too little is known."""
-        if not self.known or self.unknown > self.known:
+        if not self.known or self.unknown > 2 * self.known:
             return "time left not known yet" if self.unknown else ""
         least = "at least " if self.unknown else "about "
         return f"{least}{span(*self.wall)} left"

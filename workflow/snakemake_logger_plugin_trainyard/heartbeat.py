@@ -53,7 +53,7 @@ class Heartbeat:
         if self.age > SILENT:
             parts.append(f"no news for {duration(self.age)}")
         elif left:
-            parts.append(f"{span(*left)} left" if left[1] >= 0.5 else "nearly done")
+            parts.append(f"{span(*left)} left" if left[1] >= 0.95 else "nearly done")
         return "  ".join(parts)
 
 

@@ -70,6 +70,8 @@ def plain_error(text: str, exception: str | None = None) -> str:
     if ours and not ours["rule"] and rest:
         lines = [line for line in rest.splitlines() if line.strip() and not re.match(r'\s+File "[^"]+", line \d+', line)]
         return "error: " + "\n".join(lines)
+    if rest.startswith("Error: "):  # LockException and its like say it twice
+        return "error: " + rest.removeprefix("Error: ")
     if text.lower().startswith("error"):
         return text
     return f"error: {text}"

@@ -7,19 +7,37 @@ only the names of jobs that never started are lost.
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+LAST = "Exiting because a job execution failed"  # what Snakemake says last before it calls onerror
+PATIENCE = 10.0  # seconds
 NOTHING = "Nothing to be done"
 SNAKEMAKE_LOGGER = "snakemake.logging"
 
 
 class PlanFilter(logging.Filter):
-    """Lets every record through; attaches `trainyard_plan` to the one that announces the jobs, or that there are none."""
+    """Lets every record through; attaches `trainyard_plan` to the one that announces the jobs, or that there are none.
+
+    Records reach the plugin through a queue. Before the handlers of the Snakefile run (`onerror` builds the report from the
+    summary), everything queued must have arrived: `deliver` is given the last record before them in the thread that runs them.
+    """
+
+    def __init__(self, deliver: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self.deliver = deliver
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(LAST):
+            try:
+                _drain(logging.getLogger(SNAKEMAKE_LOGGER))
+                self.deliver(record)
+            except Exception as error:
+                record.trainyard_plan_error = f"{type(error).__name__}: {error}"
         if getattr(record, "event", None) == LogEvent.RUN_INFO or str(record.msg).startswith(NOTHING):
             try:
                 workflow = _speaking_workflow()
@@ -28,6 +46,15 @@ class PlanFilter(logging.Filter):
             except Exception as error:
                 record.trainyard_plan_error = f"{type(error).__name__}: {error}"
         return True
+
+
+def _drain(logger: logging.Logger) -> None:
+    """Wait until the queue's listener has handled what was put in before; not for long."""
+    end = time.monotonic() + PATIENCE
+    for handler in logger.handlers:
+        queue = getattr(handler, "queue", None)
+        while getattr(queue, "unfinished_tasks", 0) and time.monotonic() < end:
+            time.sleep(0.005)
 
 
 def _speaking_workflow() -> Any:

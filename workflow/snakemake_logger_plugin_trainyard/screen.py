@@ -7,12 +7,14 @@ from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.forecast import Outlook
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
+from snakemake_logger_plugin_trainyard.reason import read_tail
 from snakemake_logger_plugin_trainyard.terminal import ANSI, Terminal
 from snakemake_logger_plugin_trainyard.words import WIDTH, clock, count, duration, name_list, shorten, wrap
 
 INDENT = 9  # below a clock and a space
 TELLING = 10.0  # on a terminal, a job that took this many seconds leaves a line
 RUNNING_SHOWN = 8
+LOG_SHOWN = 60  # last lines of a failed job's log, where they are asked for
 
 
 class Screen:
@@ -26,6 +28,8 @@ class Screen:
         heartbeat: Callable[[Job], Heartbeat | None],
         quiet: frozenset[str] = frozenset(),
         every: float = 30.0,
+        commands: bool = False,
+        logs: bool = False,
     ) -> None:
         self.terminal = terminal
         self.tracker = tracker
@@ -35,6 +39,8 @@ class Screen:
         self.no_jobs = self.silent or "rules" in quiet
         self.no_progress = self.silent or "progress" in quiet
         self.every = every
+        self.commands = commands  # --printshellcmds
+        self.logs = logs  # --show-failed-logs
         self.told = time.monotonic()
         self.ended = False
 
@@ -95,10 +101,11 @@ class Screen:
 
     def _started(self, notice: Notice) -> None:
         job = notice.job
-        if self.no_jobs or self.terminal.live or job is None:
+        if job is None or self.no_jobs or (self.terminal.live and not self.commands):
             return
         again = f" (attempt {job.attempts})" if job.attempts > 1 else ""
-        self._lines(notice, "start ", [f"{job.label}{again}"])
+        command = [f"{' ' * INDENT}{job.command}"] if self.commands and job.command else []
+        self._lines(notice, "start ", [f"{job.label}{again}", *command])
 
     def _done(self, notice: Notice) -> None:
         job = notice.job
@@ -115,6 +122,8 @@ class Screen:
             job = notice.job
             head = f"{job.label}  attempt {job.attempts}" + (f", after {duration(job.seconds)}" if job.seconds is not None else "")
             self._lines(notice, "FAILED", [head, *failure_lines(job, INDENT)], "red")
+            if self.logs and (log := job.attempt_log or next(iter(job.log), None)):
+                self.terminal.lines([f"{' ' * INDENT}| {line}" for line in "\n".join(read_tail(log)).strip().splitlines()[-LOG_SHOWN:]])
 
     def _retry(self, notice: Notice) -> None:
         if notice.job is not None and not self.no_jobs:
@@ -125,6 +134,8 @@ class Screen:
         if self.silent and not error:
             return
         lines = notice.text.splitlines()
+        if notice.level >= 40 and (advice := _advice(notice.text)):
+            lines += wrap(advice, 2)
         style = "red" if notice.level >= 40 else "yellow" if error else "dim"
         self.terminal.lines([self.terminal.paint(line, style) for line in lines])
 
@@ -184,7 +195,7 @@ class Screen:
         shown = running if len(running) <= room else running[: room - 1]
         now = time.time()
         for job, words in shown:
-            words = words or (duration(max(0.0, now - job.started)).replace(".0 s", " s") if job.started else "")
+            words = words or (duration(float(int(now - job.started))).replace(".0 s", " s") if job.started else "")
             room_for = max(10, width - len(words) - 5)
             label = job.label if len(job.label) <= room_for else shorten(job.name or job.rule, room_for)
             lines.append(f"  {paint(label, 'bold')}{' ' * max(2, min(40, width - len(words) - 2) - len(label))}{words}")

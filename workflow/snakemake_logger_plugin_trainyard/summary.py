@@ -1,7 +1,7 @@
 """results/summary.json: every job's last known state, written as events come, so that no handler is needed for it."""
 
 import os
-import platform
+import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.jobs import Job
 
-EVERY = 1.0  # seconds between two writes while all goes well; a failure is written at once
+SHARE = 0.1  # of the time at most is spent on writing it; a failure is written at once
 
 
 def iso(moment: float | None) -> str | None:
@@ -25,7 +25,7 @@ class Summary:
         from trainyard.data.files import read_json
 
         self.path = path
-        self.written = 0.0
+        self.next_write = 0.0
         self.dirty = False
         self.problem: str | None = None
         self.earlier: dict[tuple, dict[str, Any]] = {}
@@ -38,7 +38,7 @@ class Summary:
             pass  # none yet, or not ours: begin anew
 
     def changed(self, tracker: Tracker, now: bool = False) -> None:
-        """Something changed: write it, at once or within a second."""
+        """Something changed: write it, at once or as soon as writing does not take more than its share."""
         self.dirty = True
         self.flush(tracker, now)
 
@@ -46,14 +46,16 @@ class Summary:
         """Write what is unwritten. A folder that cannot be written is no reason to stop a training: it is said once at the end."""
         from trainyard.data.files import write_json
 
-        if not self.dirty or (not now and time.monotonic() - self.written < EVERY):
+        if not self.dirty or (not now and time.monotonic() < self.next_write):
             return
+        begun = time.monotonic()
         try:
             write_json(self.path, self.content(tracker))
             self.problem = None
         except OSError as error:
             self.problem = f"cannot write {self.path}: {error.strerror}"
-        self.dirty, self.written = False, time.monotonic()
+        ended = time.monotonic()
+        self.dirty, self.next_write = False, ended + (ended - begun) / SHARE
 
     def content(self, tracker: Tracker, state: str | None = None) -> dict[str, Any]:
         """The whole file."""
@@ -74,7 +76,7 @@ class Summary:
             "state": state,
             "command": tracker.command,
             "counts": tracker.counts(),
-            "host": platform.node(),
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "pid_started": _own_start(),
             "jobs": sorted(jobs.values(), key=lambda e: (e["suite"] or "~", e["run"] or "", e["rule"])),

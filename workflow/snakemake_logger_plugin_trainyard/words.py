@@ -28,6 +28,8 @@ def duration(seconds: float) -> str:
 
 def span(low: float, high: float) -> str:
     """A range in one unit: `40–55 s`, `3–5 min`, `1.2–2 h`; one figure where both ends read the same."""
+    if high < 0.95:
+        return "under 1 s"
     for limit, size, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h"), (float("inf"), 86400, "days")):
         if high < limit:
             first, second = (f"{low:.0f}", f"{high:.0f}") if unit == "s" else (_figure(low / size), _figure(high / size))

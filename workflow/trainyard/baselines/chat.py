@@ -26,9 +26,7 @@ def baselines(settings: dict, train: View, held: View) -> list[Baseline]:
     rows = encode_pack(tokenizer, held.pack)
     keep = held.rows[rows.lengths[held.rows] <= settings["options"]["max_length"]]
     columns, target, owner = _columns(rows, keep)
-    return [
-        Baseline(level, name, keep[:, None], {PART: _score(model, columns, target, owner, len(keep))}) for level, name, model in fitted
-    ]
+    return [Baseline(level, name, keep[:, None], {PART: _score(model, columns, target, owner, len(keep))}) for level, name, model in fitted]
 
 
 def _fit(base: str, train: View, max_length: int) -> tuple[ChatTokenizer, list[tuple[str, str, NGram]]]:
@@ -37,14 +35,17 @@ def _fit(base: str, train: View, max_length: int) -> tuple[ChatTokenizer, list[t
         tokenizer = ChatTokenizer(base)
         rows = encode_pack(tokenizer, train.pack)
         columns, target, _ = _columns(rows, train.rows[rows.lengths[train.rows] <= max_length])
-        _FITTED[key] = tokenizer, [
-            (level, name, NGram(orders, tokenizer.size).fit(columns, target))
-            for level, name, orders in (
-                ("trivial", "unigram", [()]),
-                ("simple", "bigram", [(), ("last",)]),
-                ("simple", "trigram", [(), ("last",), ("before", "last")]),
-            )
-        ]
+        _FITTED[key] = (
+            tokenizer,
+            [
+                (level, name, NGram(orders, tokenizer.size).fit(columns, target))
+                for level, name, orders in (
+                    ("trivial", "unigram", [()]),
+                    ("simple", "bigram", [(), ("last",)]),
+                    ("simple", "trigram", [(), ("last",), ("before", "last")]),
+                )
+            ],
+        )
     return _FITTED[key]
 
 

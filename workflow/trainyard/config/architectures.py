@@ -48,7 +48,7 @@ class PerformanceOptions(Frozen):
     layers: int = Field(2, ge=1, description="transformer blocks of the MIDI encoder")
     heads: int = Field(4, ge=1, description="attention heads of the MIDI encoder")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the MIDI encoder and before the scores")
-    mask_mels: int = Field(4, ge=0, description="mel bands hidden at random in training")
+    mask_mels: int = Field(0, ge=0, description="mel bands hidden at random in training")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
 
 

@@ -5,6 +5,7 @@ counts the processor time of all threads, in native code too, and SIGPROF's defa
 A frame: lengths of a JSON header and of the raw bytes behind it, as two little-endian uint64, then both. No pickle.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -76,11 +77,9 @@ def _limit_memory(megabytes: int) -> None:
         return
     import resource
 
-    try:
-        # Written memory, not address space: native libraries map far more than they use.
+    # Written memory, not address space: native libraries map far more than they use.
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    except (ValueError, OSError):
-        pass
 
 
 def main() -> None:
@@ -115,7 +114,8 @@ def main() -> None:
                 fixed, ragged = reader.read(blobs, item["sample"])
                 described, first = pack_arrays(fixed)
                 more, second = pack_arrays(ragged)
-                answer, body = {"fixed": described, "ragged": more}, first + second
+                answer: dict[str, Any] = {"fixed": described, "ragged": more}
+                body = first + second
             except Refused as reason:
                 answer, body = {"refused": str(reason)}, []
             except MemoryError:

@@ -169,7 +169,9 @@ def find_table(root: Path, dataset: Dataset) -> tuple[Path, str]:
     found = [f for f in list_samples(root, dataset.glob, "tabular") if f.refused is None]
     if len(found) > 1:
         names = ", ".join(f"'{f.path}'" for f in found[:4])
-        raise DataError(f"{root}: {len(found)} tables ({names}{', …' if len(found) > 4 else ''}); give a glob that fits one, or the file as root")
+        raise DataError(
+            f"{root}: {len(found)} tables ({names}{', …' if len(found) > 4 else ''}); give a glob that fits one, or the file as root"
+        )
     return base_folder(root) / from_text(found[0].path), found[0].path
 
 

@@ -77,7 +77,12 @@ class RowLoader:
     def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
         for sample in samples:
             if sample["size"] > self._max:
-                yield sample, Loaded([], b"", f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have")
+                yield (
+                    sample,
+                    Loaded(
+                        [], b"", f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
+                    ),
+                )
                 continue
             data = os.pread(self._file(sample["path"]), sample["size"], sample["row"])
             yield sample, Loaded([data], xxhash.xxh3_128_digest(data.strip()))

@@ -8,7 +8,7 @@ or time has changed since is copied anew.
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,15 @@ def mirror(
     return result
 
 
-def _copy_files(source: Path, local: Path, files: list[Found], refused: dict, threads: int, max_bytes: int) -> dict[str, Any]:
+def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str, str], threads: int, max_bytes: int) -> dict[str, Any]:
     record = _read_record(local)
     need = sum(f.size for f in files if f.path not in record)
     free = free_bytes(local)
     if need > free:
-        raise DataError(f"{local}: the copy needs {need / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: {(need - free) / 1e9:.2f} GB are missing; "
-                        "make room, or copy a --subset")  # fmt: skip
+        raise DataError(
+            f"{local}: the copy needs {need / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: "
+            f"{(need - free) / 1e9:.2f} GB are missing; make room, or copy a --subset"
+        )
     folder = SourceFolder(source, max_bytes)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
     with open(local / RECORD, "a", encoding="utf-8") as log, ThreadPoolExecutor(threads) as pool:
@@ -181,10 +183,10 @@ class _Table:
         """Files that the rows name."""
         return {found for row in self.rows for _, found in self._named(row)}
 
-    def write(self, local: Path, refused: dict[str, str | None]) -> int:
+    def write(self, local: Path, refused: Mapping[str, str]) -> int:
         """The rows whose files were all copied, with paths into the copy; their number."""
         rows = []
-        for number, row in enumerate(self.rows):
+        for row in self.rows:
             lost = [found for _, found in self._named(row) if found in refused]
             if lost:
                 self.refused[f"{self.name}: row with '{lost[0]}'"] = f"left out: {refused[lost[0]]}"

@@ -20,7 +20,9 @@ from trainyard.data.names import shorten
 Row = dict[str, Any] | None
 
 
-def find_values(rule: ValueRule, what: str, paths: Sequence[str], rows: Sequence[Row], where: str) -> tuple[list[str | None], list[str | None]]:
+def find_values(
+    rule: ValueRule, what: str, paths: Sequence[str], rows: Sequence[Row], where: str
+) -> tuple[list[str | None], list[str | None]]:
     """The value of each sample, and for those without one the reason. `what` is "label" or "group", for messages.
 
     Raises DataError when the rule finds no value at all.

@@ -14,7 +14,14 @@ from trainyard.data.refused import Refused
 MAX_BYTES = 2 << 30
 BLOCK = 16 << 20
 # A mount that answers like this may be back in a moment; one that stays so is gone, and no file is to blame.
-PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO}
+PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO,
+}
 GONE = {errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO}
 PAUSES = (0.2, 1.0)
 
@@ -44,7 +51,9 @@ class SourceFolder:
                 return self._stream(path, take)
             except OSError as error:
                 if error.errno in GONE or (error.errno == errno.ENOENT and not os.path.isdir(self.base)):
-                    raise DataError(f"{self.base}: the data are no longer there ({error.strerror}); mount them again and run again") from None
+                    raise DataError(
+                        f"{self.base}: the data are no longer there ({error.strerror}); mount them again and run again"
+                    ) from None
                 if pause is None or error.errno not in PASSING:
                     raise Refused(_words(error)) from None
                 time.sleep(pause)

@@ -119,7 +119,10 @@ def assign_folds(groups: Sequence[str], labels: Sequence[str | None], dataset: D
 def _inner(order: list[str], sizes: np.ndarray, fold_of: np.ndarray, k: int, dataset: Dataset) -> np.ndarray:
     """Groups for validation: by hash, from the folds in turn, until their share is reached and every fold has some
     outside it; never so many that no training group would remain."""
-    queues = [sorted(np.flatnonzero(fold_of == f).tolist(), key=lambda i: (unit_hash(order[i], f"inner:{dataset.seed}"), order[i])) for f in range(k)]
+    queues = [
+        sorted(np.flatnonzero(fold_of == f).tolist(), key=lambda i: (unit_hash(order[i], f"inner:{dataset.seed}"), order[i]))
+        for f in range(k)
+    ]
     inner = np.zeros(len(order), bool)
     aim = dataset.validation * sizes.sum()
 
@@ -190,7 +193,8 @@ def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, data
     known = bool(meta.get("groups_known"))
     names = [s for s in ("all", "train", "validation", "test") if s in rows]
     out: dict[str, Any] = {
-        "format": dataset.format, "samples": total, "refused": refused, "groups": len({index["group"][i] for r in rows.values() for i in r}),
+        "format": dataset.format, "samples": total, "refused": refused,
+        "groups": len({index["group"][i] for r in rows.values() for i in r}),
         "groups_known": known, "seed": dataset.seed,
         "splits": {s: _describe(index, rows[s], total) for s in names},
     }  # fmt: skip
@@ -222,7 +226,11 @@ def checksum(index: dict[str, list], splits: Splits) -> str:
 
 def _describe(index: dict[str, list], rows: list[int], total: int) -> dict[str, Any]:
     labels = Counter(index["label"][i] for i in rows if index["label"][i] is not None)
-    out: dict[str, Any] = {"samples": len(rows), "groups": len({index["group"][i] for i in rows}), "share": round(len(rows) / max(total, 1), 4)}
+    out: dict[str, Any] = {
+        "samples": len(rows),
+        "groups": len({index["group"][i] for i in rows}),
+        "share": round(len(rows) / max(total, 1), 4),
+    }
     if 0 < len(labels) <= MAX_CLASSES:
         out["labels"] = dict(sorted(labels.items()))
         out["balance"] = round(min(labels.values()) / max(labels.values()), 4)
@@ -237,4 +245,3 @@ def _missing_classes(index: dict[str, list], rows: dict[str, list[int]]) -> list
     if not 1 < len(classes) <= MAX_CLASSES:
         return []
     return [f"no sample of {', '.join(sorted(classes - per[s]))} in {s}" for s in sorted(per) if classes - per[s]]
-

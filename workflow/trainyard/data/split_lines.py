@@ -107,7 +107,9 @@ def _check_output(paths: list[Path], output: Path) -> None:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     if need > free:
-        raise DataError(f"{output}: the shards need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {(need - free) / 1e9:.2f} GB are missing")
+        raise DataError(
+            f"{output}: the shards need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {(need - free) / 1e9:.2f} GB are missing"
+        )
     inside = {p.resolve() for p in paths}
     if any((output / p.name).resolve() in inside for p in paths):
         raise DataError(f"{output}: lies in the source folder, and its shards would become source next time; give another --output")
@@ -158,7 +160,7 @@ def _hash_all(paths: list[Path], seed: int) -> np.ndarray:
 
 
 def _write(paths, files, work, names, hashes, limit, cuts, ties) -> Result:
-    result = Result({name: 0 for name in names})
+    result = Result(dict.fromkeys(names, 0))
     outs = [os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) for name in names]
     left = list(ties)
     at = 0
@@ -184,7 +186,9 @@ def _write(paths, files, work, names, hashes, limit, cuts, ties) -> Result:
                 _write_all(out, [view[begin[i] : end[i]] for i in chosen])
                 result.counts[names[number]] += len(chosen)
             for i in np.flatnonzero(~block.good & ~block.blank).tolist():
-                quarantine.append((f"{files[block.file]}:{block.line + i + 1}", "the line is not a JSON object: it does not begin with { and end with }"))
+                quarantine.append(
+                    (f"{files[block.file]}:{block.line + i + 1}", "the line is not a JSON object: it does not begin with { and end with }")
+                )
         for out in outs:
             os.fsync(out)
     finally:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 NETWORK = {
     "nfs": "NFS", "nfs4": "NFS", "cifs": "SMB", "smb3": "SMB", "smbfs": "SMB", "afpfs": "AFP", "9p": "9P (shared with a host)",
-    "virtiofs": "virtiofs (shared with a host)", "ceph": "CephFS", "lustre": "Lustre", "gpfs": "GPFS", "beegfs": "BeeGFS", "glusterfs": "GlusterFS",
-    "fuse.glusterfs": "GlusterFS", "fuse.sshfs": "sshfs", "macfuse_sshfs": "sshfs", "fuse.rclone": "rclone mount", "fuse.s3fs": "s3fs",
-    "fuse.gcsfuse": "Cloud Storage FUSE", "fuse.goofys": "goofys", "fuse.drive": "Google Drive", "fuse.drivefs": "Google Drive",
-    "fuse.google-drive-ocamlfuse": "Google Drive", "webdav": "WebDAV", "fuse.davfs": "WebDAV", "davfs": "WebDAV", "prl_fs": "Parallels shared folder",
-    "vboxsf": "VirtualBox shared folder", "fuse.vmhgfs-fuse": "VMware shared folder", "fakeowner": "Docker shared folder", "grpcfuse": "Docker shared folder",
+    "virtiofs": "virtiofs (shared with a host)", "ceph": "CephFS", "lustre": "Lustre", "gpfs": "GPFS", "beegfs": "BeeGFS",
+    "glusterfs": "GlusterFS", "fuse.glusterfs": "GlusterFS", "fuse.sshfs": "sshfs", "macfuse_sshfs": "sshfs",
+    "fuse.rclone": "rclone mount", "fuse.s3fs": "s3fs", "fuse.gcsfuse": "Cloud Storage FUSE", "fuse.goofys": "goofys",
+    "fuse.drive": "Google Drive", "fuse.drivefs": "Google Drive", "fuse.google-drive-ocamlfuse": "Google Drive",
+    "webdav": "WebDAV", "fuse.davfs": "WebDAV", "davfs": "WebDAV", "prl_fs": "Parallels shared folder",
+    "vboxsf": "VirtualBox shared folder", "fuse.vmhgfs-fuse": "VMware shared folder", "fakeowner": "Docker shared folder",
+    "grpcfuse": "Docker shared folder",
 }  # fmt: skip
 LOCAL_FUSE = {"fuseblk", "fuse.ntfs-3g", "fuse.exfat", "fuse.overlayfs", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.mergerfs"}
 
@@ -60,7 +62,13 @@ def classify(point: str, filesystem: str, source: str) -> Mount:
         kind, name = "network", NETWORK[fs]
     elif fs.startswith(("fuse", "macfuse", "osxfuse")) and fs not in LOCAL_FUSE:
         kind, name = "fuse", fs
-        for word, called in (("drive", "Google Drive"), ("sshfs", "sshfs"), ("s3", "S3 over FUSE"), ("gcs", "Cloud Storage FUSE"), ("rclone", "rclone mount")):
+        for word, called in (
+            ("drive", "Google Drive"),
+            ("sshfs", "sshfs"),
+            ("s3", "S3 over FUSE"),
+            ("gcs", "Cloud Storage FUSE"),
+            ("rclone", "rclone mount"),
+        ):
             if word in words or word in fs:
                 name = called
                 break
@@ -87,7 +95,9 @@ def read_threads(path: str | os.PathLike) -> int:
     return 8 if describe(path).local else 64
 
 
-def probe(paths: Sequence[str | os.PathLike], seconds: float = 2.0, drop: bool = False, block: int = 64 << 10, most: int = 64 << 20) -> Speed | None:
+def probe(
+    paths: Sequence[str | os.PathLike], seconds: float = 2.0, drop: bool = False, block: int = 64 << 10, most: int = 64 << 20
+) -> Speed | None:
     """Measure up to 32 files, for `seconds` at most; None when none can be read.
 
     With `drop` what the system holds of them in memory is let go first (Linux), so that the medium answers.

@@ -35,7 +35,7 @@ class Preparation:
         # A column that is constant here says nothing: with its scale 1 it is 0 wherever it keeps its value.
         scale[scale <= 1e-9 * np.maximum(1.0, np.abs(median))] = 1.0
         sizes = tuple(len(values) for values in pack.meta["categorical"].values())
-        return cls(median, filled.mean(0), scale, missing.any(0) & known, sizes)
+        return cls(median, filled.mean(0), scale, np.asarray(missing.any(0) & known), sizes)
 
     @property
     def width(self) -> int:

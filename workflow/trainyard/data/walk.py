@@ -50,14 +50,14 @@ def list_samples(root: Path, patterns: Sequence[str], kind: str, skip: Sequence[
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; mount it or correct the root")
-    skip = {*skip, "manifest.json"}
+    others = {*skip, "manifest.json"}
     if root.is_file():
         return [Found(to_text(root.name), root.stat().st_size)]
     fits = compile_globs(patterns)
     if tuple(patterns) == ("**/*",):
         endings = SUFFIXES[kind]
         fits = lambda path: path.lower().endswith(endings)  # noqa: E731
-    files = walk(root, lambda path: path not in skip and fits(path))
+    files = walk(root, lambda path: path not in others and fits(path))
     if not any(f.refused is None for f in files):
         raise DataError(_nothing(root, patterns, kind, files))
     return files

@@ -27,7 +27,8 @@ from trainyard.data.decode_worker import HEAD, unpack_arrays
 from trainyard.data.errors import DataError
 
 MAX_TASKS = 5000  # files a worker reads before a fresh one takes its place: parsers leak
-WALL = 4  # a worker that sleeps instead of computing is ended after this many times its limit
+WALL = 4  # a worker that sleeps instead of computing is ended after this many times its limit, …
+LEAST_WALL = 3.0  # … and no sooner than this: a busy machine is no reason to refuse a file
 START_SECONDS = 120
 
 
@@ -61,6 +62,7 @@ class Worker:
 
     def __init__(self, start: dict[str, Any]):
         self.seconds, self.tasks = float(start["seconds"]), 0
+        self.wall = max(WALL * self.seconds, LEAST_WALL)
         library = str(Path(trainyard.__file__).parent.parent)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": library}
         command = [sys.executable, "-P", "-m", "trainyard.data.decode_worker"]
@@ -83,7 +85,7 @@ class Worker:
         items = [{"sample": t.sample, "sizes": [len(b) for b in t.blobs]} for t in tasks]
         self._send({"items": items}, [b for t in tasks for b in t.blobs])
         for _ in tasks:
-            self._deadline = time.monotonic() + WALL * self.seconds
+            self._deadline = time.monotonic() + self.wall
             answer, body = self._receive()
             self.tasks += 1
             if "refused" in answer:
@@ -125,7 +127,7 @@ class Worker:
             except BlockingIOError:
                 if not select.select([self._out], [], [], max(0.0, self._deadline - time.monotonic()))[0]:
                     self.stop()
-                    raise WorkerDied(f"its parser did not end within {WALL * self.seconds:g} s", True) from None
+                    raise WorkerDied(f"its parser did not end within {self.wall:g} s", True) from None
                 continue
             if count == 0:
                 raise self._death()

@@ -75,7 +75,8 @@ class Adapter:
         self.path = self.folder / WEIGHTS
         if not self.path.is_file():
             pickled = self.folder / "adapter_model.bin"
-            why = "only a pickle, adapter_model.bin, which could run any code; save it as safetensors" if pickled.exists() else "no such file"
+            danger = "only a pickle, adapter_model.bin, which could run any code; save it as safetensors"
+            why = danger if pickled.exists() else "no such file"
             raise AdapterError(f"{self.path}: {why}")
         self.tensors, self._start, self.metadata = read_header(self.path)
         if not self.tensors:
@@ -169,7 +170,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise AdapterError(f"{path}: bias: '{config['bias']}' trains the base's biases too; such adapters cannot be merged exactly")
     init = config.get("init_lora_weights", True)
     if init not in PLAIN_INIT:
-        raise AdapterError(f"{path}: init_lora_weights: '{init}' may change the base's own weights; convert the adapter to plain LoRA first")
+        raise AdapterError(f"{path}: init_lora_weights: '{init}' may change the base's own weights; convert it to plain LoRA first")
     for field, value in config.items():
         if field not in KNOWN and field not in MORE and value not in (None, False, "", [], {}):
             raise AdapterError(f"{path}: {field}: this program does not know what {json.dumps(value)[:60]} does to the adapter")

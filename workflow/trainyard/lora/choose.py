@@ -77,7 +77,8 @@ class Choice:
     def _add(self, row: Row) -> None:
         self.rows.append(row)
         figures = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in row["figures"].items())
-        self.say(f"{row['name']}: {figures}" + (f" — {row['state']}{': ' + row['reason'] if row['reason'] else ''}" if row["state"] else ""))
+        verdict = ": ".join(filter(None, (row["state"], row["reason"])))
+        self.say(f"{row['name']}: {figures}" + (f" — {verdict}" if verdict else ""))
 
 
 def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[str, Path]]) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[
     accepted = None
     for name, folder in merged:
         if accepted is not None:
-            choice.rows.append({"name": name, "role": "merge", "figures": {}, "state": "not tried", "reason": f"{accepted} was accepted before"})
+            why = f"{accepted} was accepted before"
+            choice.rows.append({"name": name, "role": "merge", "figures": {}, "state": "not tried", "reason": why})
         elif choice.try_merge(name, folder):
             accepted = name
     shown = accepted or choice.closest()
@@ -114,4 +116,3 @@ def _reason(choice: Choice, accepted: str | None, order: list[str]) -> str:
     if accepted:
         return f"{accepted} passes every limit on validation rows; refused before it: " + " | ".join(refused)
     return "none passes: " + " | ".join(refused) + f"; the figures shown are those of {choice.closest()}, the lowest validation loss"
-

@@ -1,5 +1,6 @@
 """Greedy answers: what a chat model says without help. Nothing constrains the text, so its validity is the model's."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +38,9 @@ def _batch(model: Any, prompts: list[Sequence[int]], end_ids: Sequence[int], pad
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     steps, cache = [], None
+    more = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
     for _ in range(most):
-        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **more)
         cache = out.past_key_values
         ids = out.logits[:, -1].argmax(-1, keepdim=True)  # (n, 1)
         steps.append(ids)
@@ -46,9 +48,15 @@ def _batch(model: Any, prompts: list[Sequence[int]], end_ids: Sequence[int], pad
         if done.all():
             break
         mask, positions = F.pad(mask, (0, 1), value=1), positions[:, -1:] + 1
-    stop = set(int(i) for i in end_ids)
+    stop = {int(i) for i in end_ids}
     answers = []
     for row in torch.cat(steps, 1).tolist():
         end = next((i for i, token in enumerate(row) if token in stop), len(row))
         answers.append(row[:end])
     return answers
+
+
+def takes_logits_to_keep(model: Any) -> bool:
+    """Whether a causal model (or the one below a peft model) can compute the logits of some positions only."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(causal.forward).parameters

@@ -22,7 +22,8 @@ def _loss(path: Path) -> float:
     try:
         content: Any = read_json(path)
     except OSError as error:
-        raise AdapterError(f"{path}: cannot be read ({error.strerror}); the validation loss is needed: give --metrics or --weights") from None
+        why = f"{error.strerror}; the validation loss is needed: give --metrics or --weights"
+        raise AdapterError(f"{path}: cannot be read: {why}") from None
     except ValueError as error:
         raise AdapterError(f"{path}: not JSON: {error}") from None
     if isinstance(content, dict):

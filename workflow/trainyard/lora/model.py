@@ -4,7 +4,6 @@ The base stays frozen; the loss is the answer's tokens only. Sequences are padde
 no token sees what follows it, so neither padding nor the other rows of a batch change a row's loss.
 """
 
-import inspect
 import json
 import logging
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from trainyard.config.architectures import LoraOptions
 from trainyard.data.chat_tokens import ChatTokenizer, EncodedRows, encode_pack
 from trainyard.data.files import replacing, write_json
 from trainyard.data.predictions import PartOutput
+from trainyard.lora.generate import takes_logits_to_keep
 from trainyard.lora.identity import base_identity
 from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import SampleDropout, number_dropouts
@@ -37,8 +37,7 @@ class LoraChat(TrainyardModel):
         self.model, self.tokenizer, self.base_name, self.max_length = model, tokenizer, base_name, max_length
         self.notes: dict[str, Any] = {}
         self._encoded: dict[Any, EncodedRows] = {}
-        causal = model.get_base_model() if hasattr(model, "peft_config") else model
-        self._some_logits = "logits_to_keep" in inspect.signature(causal.forward).parameters
+        self._some_logits = takes_logits_to_keep(model)
 
     @classmethod
     def from_pack(cls, options: LoraOptions, pack: Any, rows: np.ndarray, paths: Mapping[str, str]) -> Self:
@@ -82,12 +81,14 @@ class LoraChat(TrainyardModel):
         rows = np.asarray(rows, np.int64)
         lengths = self.encoded(pack).lengths[rows]
         long = rows[lengths > self.max_length]
-        if len(long):
+        place = Path(getattr(pack, "path", "the pack"))
+        if len(long) and place.name not in self.notes.get("rows_too_long", {}):
             some = ", ".join(pack.texts("id", long[:5])) + (" …" if len(long) > 5 else "")
-            self.notes["rows_too_long"] = self.notes.get("rows_too_long", 0) + len(long)
-            log.warning("%d of %d rows have more than max_length %d tokens and are left out: %s", len(long), len(rows), self.max_length, some)
+            what = f"more than max_length {self.max_length} tokens"
+            log.warning("%s: %d of %d rows have %s and are left out: %s", place, len(long), len(rows), what, some)
+            self.notes.setdefault("rows_too_long", {})[place.name] = len(long)
         if len(rows) and len(long) == len(rows):
-            raise ValueError(f"{getattr(pack, 'path', 'the pack')}: all {len(rows)} rows have more than max_length {self.max_length} tokens")
+            raise ValueError(f"{place}: all {len(rows)} rows have more than max_length {self.max_length} tokens")
         return rows[lengths <= self.max_length][:, None]
 
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import resource
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,8 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with suppress(OSError):  # where it cannot, the peak counts from the start of the process
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # the peak then counts from the start of the process
 
 
 def peak_gb(device: torch.device) -> float:

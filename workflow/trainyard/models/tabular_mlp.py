@@ -22,6 +22,10 @@ from trainyard.models.layers import SampleDropout, number_dropouts
 class TabularMLP(TrainyardModel):
     """Classifies rows; one part, "diagnosis"."""
 
+    median: Tensor
+    mean: Tensor
+    scale: Tensor
+    holes: Tensor
     best_metric: ClassVar[str] = "validation log loss"
 
     def __init__(self, options: TabularOptions, preparation: Preparation, classes: int):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose, moment, number, whole
+from trainyard.report.loose import Loose, moment, number, objects, whole
 from trainyard.report.read_data import read_datasets, read_preflights
 from trainyard.report.read_merges import read_merges
 from trainyard.report.read_predictions import read_tallies
@@ -23,7 +23,7 @@ def collect(results: Path, checkpoints: Path | None = None, partial: bool = Fals
     """The report of all suites there are, or of those named. Raises ValueError when the folder holds no suite and no summary."""
     files = Loose(results)
     summary = files.object(results / "summary.json")
-    listed = [j for j in summary.get("jobs") or [] if isinstance(j, dict)]
+    listed = objects(summary, "jobs")
     folders = {p.name for p in results.glob("*") if p.is_dir() and any((p / part).exists() for part in PARTS)}
     names = folders | {str(j["suite"]) for j in listed if j.get("suite")}
     if not names and not summary:
@@ -35,24 +35,38 @@ def collect(results: Path, checkpoints: Path | None = None, partial: bool = Fals
     suites = tuple(_suite(files, n, results / n, checkpoints, [j for j in listed if j.get("suite") == n]) for n in ordered)
     jobs, idle = read_jobs(listed)
     return Report(
-        suites=suites, jobs=jobs, idle=idle, state=str(summary.get("state") or ""), started=str(summary.get("started") or ""),
-        finished=str(summary.get("finished") or ""), command=_command(summary.get("command")),
-        built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), partial=partial, problems=tuple(files.problems),
-    )  # fmt: skip
+        suites=suites,
+        jobs=jobs,
+        idle=idle,
+        state=str(summary.get("state") or ""),
+        started=str(summary.get("started") or ""),
+        finished=str(summary.get("finished") or ""),
+        command=_command(summary.get("command")),
+        built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        partial=partial,
+        problems=tuple(files.problems),
+    )
 
 
 def _suite(files: Loose, name: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> Suite:
     models = read_models(files, name, folder, checkpoints, jobs)
     title = files.object(folder / "comparison.json").get("title")
     return Suite(
-        name, title=str(title or ""), models=tuple(models), datasets=tuple(read_datasets(files, name, folder)),
-        preflights=tuple(read_preflights(files, name, folder)), merges=tuple(read_merges(files, name, folder, models)),
+        name,
+        title=str(title or ""),
+        models=tuple(models),
+        datasets=tuple(read_datasets(files, name, folder)),
+        preflights=tuple(read_preflights(files, name, folder)),
+        merges=tuple(read_merges(files, name, folder, models)),
         tallies=tuple(read_tallies(files, name, folder, models)),
-    )  # fmt: skip
+    )
 
 
 def _command(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    """The command as it was typed, without the place of the program."""
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    program, space, rest = text.partition(" ")
+    return program.rsplit("/", 1)[-1] + space + rest
 
 
 def read_jobs(listed: list[dict[str, Any]]) -> tuple[tuple[Job, ...], tuple[tuple[float, float], ...]]:
@@ -70,14 +84,22 @@ def read_jobs(listed: list[dict[str, Any]]) -> tuple[tuple[Job, ...], tuple[tupl
 
     jobs = [
         Job(
-            rule=str(job.get("rule") or "?"), suite=str(job.get("suite") or ""), run=str(job.get("run") or ""),
-            state=str(job.get("state") or "unknown"), start=moved(span[0]) if span else None, end=moved(span[1]) if span else None,
-            attempts=whole(job.get("attempts")), seconds=number(job.get("seconds")), machine=str(job.get("machine") or ""),
-            reason=str(job.get("reason") or ""), log=str(job.get("log") or ""),
+            rule=str(job.get("rule") or "?"),
+            suite=str(job.get("suite") or ""),
+            run=str(job.get("run") or ""),
+            state=str(job.get("state") or "unknown"),
+            timed=span is not None,
+            start=moved(span[0]) if span else 0.0,
+            end=moved(span[1]) if span else 0.0,
+            attempts=whole(job.get("attempts")),
+            seconds=number(job.get("seconds")),
+            machine=str(job.get("machine") or ""),
+            reason=str(job.get("reason") or ""),
+            log=str(job.get("log") or ""),
         )
         for job, span in zip(listed, spans)
-    ]  # fmt: skip
-    return tuple(sorted(jobs, key=lambda j: (j.start is None, j.start or 0.0))), tuple((moved(when), length) for when, length in idle)
+    ]
+    return tuple(sorted(jobs, key=lambda j: (not j.timed, j.start))), tuple((moved(when), length) for when, length in idle)
 
 
 def _span(job: dict[str, Any]) -> tuple[float, float] | None:

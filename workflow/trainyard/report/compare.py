@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.data.files import read_json
-from trainyard.report.gather import gathered_rows, run_row
+from trainyard.report.gather import gathered_as, gathered_rows, run_row
 
 COLUMNS = (
-    "suite", "model", "part", "split", "metric", "value", "ci_low", "ci_high", "direction", "baseline", "n", "seconds", "parameters", "bytes",
-    "run", "runs", "spread", "simple", "trivial_name", "simple_name", "p_better_trivial", "p_better_simple", "state", "reason",
+    "suite", "model", "part", "split", "metric", "value", "ci_low", "ci_high", "direction", "baseline", "n", "seconds", "parameters",
+    "bytes", "run", "runs", "spread", "simple", "trivial_name", "simple_name", "p_better_trivial", "p_better_simple", "state", "reason",
 )  # fmt: skip
 SURE = 0.975
 BEFORE_RUNS = "an earlier step failed"
@@ -40,7 +40,7 @@ def compare(suite: str, paths: Sequence[Path], expected: Sequence[dict[str, str]
     jobs = _jobs(summary, suite) if partial else {}
     models: dict[str, list[str]] = {}
     for entry in expected or list(runs.values()):
-        models.setdefault(entry["model"], []).append(entry["run"])
+        models.setdefault(gathered_as(entry["run"]), []).append(entry["run"])
     if not partial and expected:
         absent = [e["run"] for e in expected if e["run"] not in runs]
         if absent:
@@ -62,15 +62,29 @@ def _model_rows(suite: str, model: str, names: list[str], runs: dict, jobs: dict
             done.append(runs[name])
         else:
             # Metrics of an earlier success may still lie there when the run has failed since.
-            absent[name] = ("failed" if job.get("state") == "failed" else "missing", str(job.get("reason") or jobs.get("", {}).get("reason") or "has not run"))
+            absent[name] = (
+                "failed" if job.get("state") == "failed" else "missing",
+                str(job.get("reason") or jobs.get("", {}).get("reason") or "has not run"),
+            )
     singles = [run_row(suite, model, run, metric) for run in done for metric in run["metrics"]]
     gathered = gathered_rows(suite, model, done, len(names), list(absent)) if len(names) > 1 else []
     lost = [_lost(suite, model, name, state, reason) for name, (state, reason) in absent.items()]
-    silent = [_lost(suite, model, run["run"], "done", "; ".join(run.get("notes", [])) or "reported no metrics") for run in done if not run["metrics"]]
+    silent = [
+        _lost(suite, model, run["run"], "done", "; ".join(run.get("notes", [])) or "reported no metrics")
+        for run in done
+        if not run["metrics"]
+    ]
     rows = gathered + singles + silent + lost
     headline = _headline(done, gathered or singles)
     notes = _notes(headline, done, absent, len(names))
-    return rows, {"model": model, "runs": names, "done": [r["run"] for r in done], "headline": headline, "verdict": verdicts(headline), "notes": notes}
+    return rows, {
+        "model": model,
+        "runs": names,
+        "done": [r["run"] for r in done],
+        "headline": headline,
+        "verdict": verdicts(headline),
+        "notes": notes,
+    }
 
 
 def _lost(suite: str, model: str, run: str, state: str, reason: str) -> dict[str, Any]:
@@ -102,7 +116,9 @@ def _notes(headline: dict | None, done: list[dict], absent: dict[str, tuple[str,
         if headline and verdict != "yes":
             name, p = headline[f"{level}_name"] or level, headline[f"p_better_{level}"]
             how = "is better" if verdict == "no" else "is not surely beaten"
-            notes.append(f"the {level} baseline ({name}) {how}: {headline['part']} {headline['metric']}, {percent(p)} sure that the model is better")
+            notes.append(
+                f"the {level} baseline ({name}) {how}: {headline['part']} {headline['metric']}, {percent(p)} sure that the model is better"
+            )
     return notes + list(dict.fromkeys(note for run in done for note in run.get("notes", [])))
 
 

@@ -43,14 +43,21 @@ def evaluate(settings: dict[str, Any], predictions: Path, baselines: Path | None
     }  # fmt: skip
 
 
-def _evaluate_part(rows: pa.Table, rivals: dict[tuple[str, str], pa.Table], split: str, part: str, path: Path, notes: list[str]) -> list[dict]:
+def _evaluate_part(
+    rows: pa.Table, rivals: dict[tuple[str, str], pa.Table], split: str, part: str, path: Path, notes: list[str]
+) -> list[dict]:
     names = pc.unique(rows["group"]).to_pylist()
     numbers = {name: i for i, name in enumerate(sorted(names))}
     data = part_data(rows, numbers, f"{path}: part {part}, {split}")
-    others = {key: _aligned(part_data(r, numbers, f"baseline {key[1]}: part {part}, {split}"), data, key[1], split, part) for key, r in rivals.items()}
+    others = {
+        key: _aligned(part_data(r, numbers, f"baseline {key[1]}: part {part}, {split}"), data, key[1], split, part)
+        for key, r in rivals.items()
+    }
     if data.groups < FEW_GROUPS:
         notes.append(f"{split}, {part}: only {data.groups} groups: the intervals are rough")
-    trivial_mean = next((o.prediction for (level, name), (o, m) in others.items() if level == "trivial" and "mean" in name and m is data), None)
+    trivial_mean = next(
+        (o.prediction for (level, name), (o, m) in others.items() if level == "trivial" and "mean" in name and m is data), None
+    )
     entries = []
     for metric in metrics_of(data.kind):
         own = metric.estimator(data, trivial_mean)
@@ -138,7 +145,13 @@ def _aligned(other: PartData, data: PartData, name: str, split: str, part: str) 
 
 
 def _take(data: PartData, rows: np.ndarray) -> PartData:
-    items = {"item": data.item[rows], "group": data.group[rows], "nll": data.nll[rows], "correct": data.correct[rows], "count": data.count[rows]}
+    items = {
+        "item": data.item[rows],
+        "group": data.group[rows],
+        "nll": data.nll[rows],
+        "correct": data.correct[rows],
+        "count": data.count[rows],
+    }
     if data.kind == "class":
         return replace(data, target=data.target[rows], prediction=data.prediction[rows], owner=np.arange(len(rows)), **items)
     lengths = np.bincount(data.owner, minlength=len(data.item))

@@ -60,7 +60,15 @@ def loss_curves(suite: Suite) -> list[Chart]:
     charts = []
     for model in shown[:MOST_PANELS]:
         kept = ", ".join(f"{r.name} epoch {r.history.best}" for r in model.runs[:12] if r.history and r.history.best is not None)
-        charts.append(Chart(model.name, "", curves(model.name, list(model.runs), f"loss by epoch of {model.name}, training and validation; kept: {kept or 'not known'}")))
+        charts.append(
+            Chart(
+                model.name,
+                "",
+                curves(
+                    model.name, list(model.runs), f"loss by epoch of {model.name}, training and validation; kept: {kept or 'not known'}"
+                ),
+            )
+        )
     return charts
 
 
@@ -97,10 +105,16 @@ def fold_charts(suite: Suite) -> list[Chart]:
             scores.append(own or Score(run.suite, model.name, run.name, h.part, h.split, h.metric, None, direction=h.direction))
             labels.append(run.name.removeprefix(model.name).lstrip("-") or run.name)
         known = [s for s in scores if s.value is not None]
-        ahead = sum(s.simple is not None and (s.value > s.simple) == (h.direction == "max") and s.value != s.simple for s in known)
-        against = f"{ahead} of {len(known)} ahead of the simple baseline" if any(s.simple is not None for s in known) else f"{len(known)} runs"
+        ahead = sum(s.ahead for s in known)
+        against = (
+            f"{ahead} of {len(known)} ahead of the simple baseline" if any(s.simple is not None for s in known) else f"{len(known)} runs"
+        )
         said = "; ".join(f"{label} {score_text(s)}" for label, s in zip(labels, scores))
-        charts.append(Chart(f"{model.name}: {h.label}", f"{arrow(h)}; {against}", folds(scores, labels, h, f"{h.label} of {model.name} by run: {said}")))
+        charts.append(
+            Chart(
+                f"{model.name}: {h.label}", f"{arrow(h)}; {against}", folds(scores, labels, h, f"{h.label} of {model.name} by run: {said}")
+            )
+        )
     return charts
 
 
@@ -108,7 +122,16 @@ def class_charts(suite: Suite) -> list[Chart]:
     charts = []
     for t in suite.tallies:
         n, hits = sum(map(sum, t.counts)), sum(row[i] for i, row in enumerate(t.counts))
-        said = f"{t.model} {t.part}: {hits} of {n} right; " + "; ".join(f"{c}: {row[i]} of {sum(row)}" for i, (c, row) in enumerate(zip(t.classes, t.counts)))
+        said = f"{t.model} {t.part}: {hits} of {n} right; " + "; ".join(
+            f"{c}: {row[i]} of {sum(row)}" for i, (c, row) in enumerate(zip(t.classes, t.counts))
+        )
         note = f"{hits:,} of {n:,} right" + (f", {t.runs} runs pooled" if t.runs > 1 else "")
-        charts.append(Chart(f"{t.model}: {t.part}", note, confusion(t, f"confusion matrix of {said}"), reliability(t, f"reliability of {t.model} {t.part}: how often it was right against how sure it was")))
+        charts.append(
+            Chart(
+                f"{t.model}: {t.part}",
+                note,
+                confusion(t, f"confusion matrix of {said}"),
+                reliability(t, f"reliability of {t.model} {t.part}: how often it was right against how sure it was"),
+            )
+        )
     return charts

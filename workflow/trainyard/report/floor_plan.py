@@ -44,10 +44,10 @@ def _room(room: dict[str, Any]) -> str:
     turn = f' transform="rotate(-90 {x + w / 2:g} {y + h / 2:g})"' if h > 2 * w else ""
     # A narrow room has its name and area on one line.
     lines = [f"{name} {area}"] if min(w, h) < 2 * METRE and max(w, h) >= 3 * METRE else [name, area]
-    text = "".join(
-        f'<text x="{x + w / 2:g}" y="{y + h / 2 + (i - (len(lines) - 1) / 2) * size * 1.2 + size * 0.35:g}" font-size="{size:g}"{turn} fill="#222">{line}</text>'
-        for i, line in enumerate(lines)
-    )
+    text = ""
+    for i, line in enumerate(lines):
+        base = y + h / 2 + (i - (len(lines) - 1) / 2) * size * 1.2 + size * 0.35
+        text += f'<text x="{x + w / 2:g}" y="{base:g}" font-size="{size:g}"{turn} fill="#222">{line}</text>'
     return f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{fill}" stroke="#333" stroke-width="3"/>{text}'
 
 
@@ -65,8 +65,12 @@ def _door(room: dict[str, Any], boxes: dict[str, list[int]], site: list[int]) ->
     length = abs(x2 - x1) + abs(y2 - y1)
     half = min(DOOR, length * 0.8) / length / 2
     a, b = 0.5 - half, 0.5 + half
-    ends = [(x1 + (x2 - x1) * t) * METRE for t in (a, b)], [(y1 + (y2 - y1) * t) * METRE for t in (a, b)]
-    return f'<line x1="{ends[0][0]:g}" y1="{ends[1][0]:g}" x2="{ends[0][1]:g}" y2="{ends[1][1]:g}" stroke="#fff" stroke-width="5" class="door"/>'
+    (ax, bx), (ay, by) = _between(x1, x2, a, b), _between(y1, y2, a, b)
+    return f'<line x1="{ax:g}" y1="{ay:g}" x2="{bx:g}" y2="{by:g}" stroke="#fff" stroke-width="5" class="door"/>'
+
+
+def _between(start: int, end: int, *shares: float) -> list[float]:
+    return [(start + (end - start) * share) * METRE for share in shares]
 
 
 def _outer_wall(x: int, y: int, w: int, h: int, site: list[int]) -> tuple[tuple[int, int], tuple[int, int]] | None:

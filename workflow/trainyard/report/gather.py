@@ -17,6 +17,7 @@ from trainyard.report.metrics import bounds_of
 
 SUFFIX = re.compile(r"(?:-fold(?P<fold>\d+))?(?:-shard(?P<shard>\d+))?(?:-seed(?P<seed>\d+))?$")
 Z = 1.959964
+Read = Callable[[dict], tuple[float, float | None]]
 
 
 def run_row(suite: str, model: str, run: dict[str, Any], m: dict[str, Any]) -> dict[str, Any]:
@@ -65,38 +66,46 @@ def gathered_rows(suite: str, model: str, done: Sequence[dict], wanted: int, abs
             row[column] = float(np.mean([m[level]["value"] for m in known])) if len(known) == len(pairs) else None
             row[f"vs_{level}"] = row[f"p_better_{level}"] = None
             if len(known) == len(pairs) and all(m.get(f"vs_{level}") for m in known):
-                gain = _combine(folds, lambda m, level=level: (m[f"vs_{level}"]["difference"], m[f"vs_{level}"].get("sd")))
+                gain = _combine(folds, _difference(level))
                 row[f"vs_{level}"] = {"difference": gain["value"], **{k: gain[k] for k in ("ci_low", "ci_high", "p_better")}}
                 row[f"p_better_{level}"] = gain["p_better"]
         rows.append(row)
     return rows
 
 
-def _combine(folds: dict[int, list[dict]], read: Callable[[dict], tuple[float, float | None]]) -> dict[str, Any]:
-    """Mean over folds of the means over repeats, with the wider of the two 95 % intervals (see the module's text)."""
-    means, errors = [], []
+def _combine(folds: dict[int, list[dict]], read: Read) -> dict[str, Any]:
+    """Mean over folds of the means over repeats, with the wider of the known 95 % intervals (see the module's text)."""
+    means: list[float] = []
+    variances: list[float] = []
     for repeats in folds.values():
-        values, sds = zip(*(read(m) for m in repeats))
+        values, errors = zip(*(read(m) for m in repeats))
         means.append(float(np.mean(values)))
-        over = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
-        errors.append((float(np.mean(sds)) ** 2 + over) ** 0.5 if None not in sds else None)
+        if None not in errors:
+            over = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+            variances.append(float(np.mean(errors)) ** 2 + over)
     value, k = float(np.mean(means)), len(means)
-    by_groups = by_folds = None
-    chances = []
-    if None not in errors:
-        error = sum(e**2 for e in errors) ** 0.5 / k
+    by_groups, chances = None, []
+    if len(variances) == k:
+        error = sum(variances) ** 0.5 / k
         by_groups = (value - Z * error, value + Z * error)
         chances.append(normal_probability(value / error) if error > 0 else _sign(value))
-    if k > 1:
-        by_folds = t_interval(means)
-        spread = float(np.std(means, ddof=1)) / k**0.5
-        chances.append(t_probability(value / spread, k - 1) if spread > 0 else _sign(value))
-    both = {"groups": by_groups, f"t over {k} folds": by_folds}
-    name = max((n for n, i in both.items() if i), key=lambda n: both[n][1] - both[n][0], default=None)
+    # Without folds and without groups to draw from, only the spread over repeats is left.
+    spread = means if k > 1 else [] if by_groups else [read(m)[0] for repeats in folds.values() for m in repeats]
+    by_spread = t_interval(spread)
+    if by_spread:
+        error = float(np.std(spread, ddof=1)) / len(spread) ** 0.5
+        chances.append(t_probability(value / error, len(spread) - 1) if error > 0 else _sign(value))
+    both = [(i, name) for i, name in ((by_groups, "groups"), (by_spread, f"t over {len(spread)} {'folds' if k > 1 else 'repeats'}")) if i]
+    wider = max(both, key=lambda pair: pair[0][1] - pair[0][0], default=None)
     return {
-        "value": value, "ci_low": both[name][0] if name else None, "ci_high": both[name][1] if name else None, "interval": name,
-        "interval_groups": by_groups, "interval_t": by_folds, "p_better": min(chances, key=lambda p: abs(p - 0.5)) if chances else None,
+        "value": value, "ci_low": wider[0][0] if wider else None, "ci_high": wider[0][1] if wider else None,
+        "interval": wider[1] if wider else None, "interval_groups": by_groups, "interval_t": by_spread,
+        "p_better": min(chances, key=lambda p: abs(p - 0.5)) if chances else None,
     }  # fmt: skip
+
+
+def _difference(level: str) -> Read:
+    return lambda m: (m[f"vs_{level}"]["difference"], m[f"vs_{level}"].get("sd"))
 
 
 def _sign(value: float) -> float:
@@ -111,13 +120,18 @@ def _clip(value: float | None, low: float | None, high: float | None) -> float |
 
 def _total(folds: dict[int, list[dict]], key: str) -> int | None:
     """Folds hold different items, which add up; repeats hold the same."""
-    each = [max((m[key] for m in repeats if m.get(key) is not None), default=None) for repeats in folds.values()]
-    return sum(each) if None not in each else None
+    known = [[m[key] for m in repeats if m.get(key) is not None] for repeats in folds.values()]
+    return sum(max(values) for values in known) if all(known) else None
 
 
 def _added(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return round(sum(known), 3) if known else None
+
+
+def gathered_as(run: str) -> str:
+    """Under which name a run is gathered: its model's; a merge or a promoted slot stands for itself."""
+    return SUFFIX.sub("", run)
 
 
 def fold_of(run: dict[str, Any]) -> int:

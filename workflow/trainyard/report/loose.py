@@ -48,6 +48,23 @@ class Loose:
             return []
 
 
+def inner(value: Any, key: str) -> dict[str, Any]:
+    """The object under a key; empty when there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def listed(value: Any, key: str) -> list[Any]:
+    """The list under a key; empty when there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def objects(value: Any, key: str) -> list[dict[str, Any]]:
+    """The objects of the list under a key."""
+    return [v for v in listed(value, key) if isinstance(v, dict)]
+
+
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else (empty cells, NaN, words, booleans)."""
     if value is None or isinstance(value, bool):

@@ -15,8 +15,10 @@ from trainyard.report import figures, numbers, words
 from trainyard.report.charts.dag import dag
 from trainyard.report.charts.gantt import gantt
 from trainyard.report.charts.spark import spark
+from trainyard.report.loose import inner
 from trainyard.report.views import Candidate, Difference, Merge, Report, Run, Sample, Suite
 
+FIGURES = {"valid_json": "valid JSON", "seconds_an_answer": "seconds an answer", "memory_gb": "memory, GB", "megabytes": "size, MB"}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -26,11 +28,22 @@ def render(report: Report) -> str:
     page = _environment().get_template("page.html.j2")
     suites = [s.name for s in report.suites]
     text = page.render(
-        report=report, style=style, script=script, policy=_policy(style, script), verdict=words.verdict(report),
-        warnings=words.warnings(report), tiles=tiles(report), sections=[section(s) for s in report.suites],
-        gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule", report.idle), dag=_dag(report), suites=suites, bound=words.bound(report),
-        machines=machines(report.runs), jobs=Counter(j.state for j in report.jobs), untimed=sum(j.start is None or j.end is None for j in report.jobs),
-    )  # fmt: skip
+        report=report,
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        verdict=words.verdict(report),
+        warnings=words.warnings(report),
+        tiles=tiles(report),
+        sections=[section(s) for s in report.suites],
+        gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule", report.idle),
+        dag=_dag(report),
+        suites=suites,
+        bound=words.bound(report),
+        machines=machines(report.runs),
+        jobs=Counter(j.state for j in report.jobs),
+        untimed=sum(not j.timed for j in report.jobs),
+    )
     return text.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
 
 
@@ -39,22 +52,44 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "num": numbers.num, "score": numbers.score_text, "score_value": numbers.score_value, "score_range": numbers.score_range,
-        "difference_value": numbers.difference_value, "difference_range": numbers.difference_range, "percent": numbers.percent,
-        "duration": numbers.duration, "count": numbers.count, "size": numbers.size, "key": _key, "moment": numbers.clock,
-    }  # fmt: skip
+        "num": numbers.num,
+        "score": numbers.score_text,
+        "score_value": numbers.score_value,
+        "score_range": numbers.score_range,
+        "difference_value": numbers.difference_value,
+        "difference_range": numbers.difference_range,
+        "percent": numbers.percent,
+        "duration": numbers.duration,
+        "count": numbers.count,
+        "size": numbers.size,
+        "key": _key,
+        "moment": numbers.clock,
+        "soft": _soft,
+    }
     environment.globals |= {
-        "plural": numbers.plural, "against": words.against, "symbol": words.SYMBOL, "state_symbol": words.STATE, "gathered": words.gathered,
-        "notes": words.model_notes, "dataset_note": words.dataset_note, "spark": difference_spark,
+        "plural": numbers.plural,
+        "against": words.against,
+        "symbol": words.SYMBOL,
+        "state_symbol": words.STATE,
+        "gathered": words.gathered,
+        "notes": words.model_notes,
+        "dataset_note": words.dataset_note,
+        "spark": difference_spark,
         "own_score": figures.own_score,
-    }  # fmt: skip
+    }
     return environment
+
+
+def _soft(name: Any) -> Markup:
+    """A name that may be broken after `_`, `-` and `/`, and nowhere else."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/-])", str(name)))
 
 
 def _policy(style: str, script: str) -> str:
     """A content security policy: nothing from anywhere, and of inline code only ours, so that injected markup could do nothing."""
     digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()  # noqa: E731
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+    ours = f"style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'"
+    return f"default-src 'none'; img-src data:; {ours}; base-uri 'none'; form-action 'none'"
 
 
 def _key(value: Any) -> str:
@@ -75,43 +110,63 @@ def tiles(report: Report) -> list[tuple[str, str, str, str]]:
     """(figure, of what, more, tone) for the row under the verdict."""
     states, models = Counter(r.state for r in report.runs), [m for m in report.models if m.headline]
     ahead = {level: sum(words.against(m.headline, level) == "better" for m in models) for level in ("trivial", "simple")}
-    wall = max((j.end for j in report.jobs if j.end is not None), default=None)
+    wall = max((j.end for j in report.jobs if j.timed), default=None)
     trained = [r.seconds for r in report.runs if r.seconds is not None]
     total, refused = sum(states.values()), sum(d.lost for s in report.suites for d in s.datasets)
     samples = sum(sum(d.counts.values()) for s in report.suites for d in s.datasets)
     accepted = [m.accepted for s in report.suites for m in s.merges if m.decided]
     broken = states["failed"] + states["interrupted"]
-    found = [
-        (f"{states['done']} / {total}", "runs finished", numbers.plural(broken, "failed", "failed") if broken else "none failed", "bad" if broken else "good"),
-        (f"{ahead['trivial']} / {len(models)}", "beat the trivial baseline", "95 % interval above zero", ""),
-        (f"{ahead['simple']} / {len(models)}", "beat the simple baseline", "95 % interval above zero", ""),
-        (numbers.duration(wall), "from start to end", f"{numbers.duration(sum(trained))} of training" if trained else "", ""),
-        (f"{samples:,}", "samples in use", f"{refused:,} refused", ""),
-    ]
+    rest = [f"{n} {state}" for state, n in states.items() if state != "done"]
+    found = [(f"{states['done']} / {total}", "runs finished", ", ".join(rest) or "none failed", "bad" if broken else "")]
+    for level in ("trivial", "simple") if models else ():
+        found.append((f"{ahead[level]} / {len(models)}", f"beat the {level} baseline", "95\u00a0% interval above zero", ""))
+    found.append((numbers.duration(wall), "from start to end", f"{numbers.duration(sum(trained))} of training" if trained else "", ""))
+    found.append((f"{samples:,}", "samples in use", f"{refused:,} refused", ""))
     if accepted:
-        found.append((f"{sum(map(bool, accepted))} / {len(accepted)}", "merges accepted", ", ".join(a for a in accepted if a) or "none", "" if all(accepted) else "bad"))
+        found.append(
+            (
+                f"{sum(map(bool, accepted))} / {len(accepted)}",
+                "merges accepted",
+                ", ".join(a for a in accepted if a) or "none",
+                "" if all(accepted) else "bad",
+            )
+        )
     return found
 
 
 def section(suite: Suite) -> dict[str, Any]:
     """What the template of a suite needs."""
     return {
-        "suite": suite, "forests": figures.forests(suite), "curves": figures.loss_curves(suite), "parts": figures.part_bars(suite),
-        "folds": figures.fold_charts(suite), "classes": figures.class_charts(suite), "merges": [merge_view(m) for m in suite.merges],
+        "suite": suite,
+        "forests": figures.forests(suite),
+        "curves": figures.loss_curves(suite),
+        "parts": figures.part_bars(suite),
+        "folds": figures.fold_charts(suite),
+        "classes": figures.class_charts(suite),
+        "merges": [merge_view(m) for m in suite.merges],
         "states": Counter(r.state for m in suite.models for r in m.runs),
-    }  # fmt: skip
+    }
 
 
 def merge_view(merge: Merge) -> dict[str, Any]:
     """The table's columns (figures that two rows share, or that a limit asks for) and the samples with their drawings."""
     seen = Counter(k for c in merge.candidates for k in c.figures)
     columns = [k for k, n in seen.items() if n > 1][:9] or list(seen)[:9]
-    return {"merge": merge, "columns": columns, "samples": [sample_view(s) for s in merge.samples[:4]], "best": _best(merge.candidates, columns)}
+    return {
+        "merge": merge,
+        "columns": columns,
+        "samples": [sample_view(s) for s in merge.samples[:4]],
+        "names": FIGURES,
+        "best": _best(tuple(c for c in merge.candidates if c.role != "base"), columns),
+    }
 
 
 def _best(candidates: tuple[Candidate, ...], columns: list[str]) -> dict[str, float]:
     """The best figure of each column whose direction its name tells."""
-    down, up = ("loss", "nll", "seconds", "memory", "bytes", "megabytes", "error", "mb"), ("valid", "share", "accuracy", "geometry", "json", "all")
+    down, up = (
+        ("loss", "nll", "seconds", "memory", "bytes", "megabytes", "error", "mb"),
+        ("valid", "share", "accuracy", "geometry", "json", "all"),
+    )
     best = {}
     for column in columns:
         values = [v for c in candidates if (v := c.figures.get(column)) is not None]
@@ -145,13 +200,17 @@ def machines(runs: list[Run]) -> list[dict[str, Any]]:
         info = run.info
         if not info and (not run.machine or run.machine in known):
             continue
-        versions = info.get("versions") if isinstance(info.get("versions"), dict) else {}
+        versions = inner(info, "versions")
         entry = {
-            "host": str(info.get("host") or run.machine), "device": str(info.get("device") or ""), "threads": str(info.get("threads") or ""),
-            "processor": str(info.get("processor") or info.get("platform") or ""), "cores": str(info.get("cores") or ""),
-            "python": str(info.get("python") or ""), "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+            "host": str(info.get("host") or run.machine),
+            "device": str(info.get("device") or ""),
+            "threads": str(info.get("threads") or ""),
+            "processor": str(info.get("processor") or info.get("platform") or ""),
+            "cores": str(info.get("cores") or ""),
+            "python": str(info.get("python") or ""),
+            "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
             "commit": str(info.get("commit") or "")[:12] + (" with local changes" if info.get("dirty") else ""),
-        }  # fmt: skip
+        }
         row = found.setdefault(json.dumps(entry, sort_keys=True), {**entry, "runs": 0, "memory": None})
         row["runs"] += 1
     return sorted(found.values(), key=lambda r: (-r["runs"], r["host"]))

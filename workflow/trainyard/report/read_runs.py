@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose, number, whole, words
+from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
 from trainyard.report.views import Difference, History, Model, Run, Score
 
 SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
@@ -14,7 +14,7 @@ MERGED = "-merged"  # a model's merged adapter is a model of its own here: it mu
 def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> list[Model]:
     """Every model that comparison, runs folder or the summary's jobs name, in the comparison's order."""
     compared = files.object(folder / "comparison.json")
-    table = [r for r in compared.get("rows") or [] if isinstance(r, dict)] or files.rows(folder / "comparison.csv")
+    table = objects(compared, "rows") or files.rows(folder / "comparison.csv")
     states = _job_states(jobs)
     names: dict[str, str] = {}  # run → model, in order of appearance
     for row in table:
@@ -46,43 +46,70 @@ def _job_states(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         run, rule = str(job.get("run") or ""), str(job.get("rule") or "")
         if not run or not (rule.startswith("train") or rule in ("evaluate_model", "fit_baselines", "run_script")):
             continue
-        if run not in best or job.get("state") == "failed" and best[run].get("state") != "failed" or rule.startswith("train") and best[run].get("state") != "failed":
+        if (
+            run not in best
+            or job.get("state") == "failed"
+            and best[run].get("state") != "failed"
+            or rule.startswith("train")
+            and best[run].get("state") != "failed"
+        ):
             best[run] = job
     return best
 
 
-def _read_run(files: Loose, suite: str, name: str, model: str, folder: Path, checkpoints: Path | None,
-              table: list[dict[str, Any]], job: dict[str, Any]) -> Run:  # fmt: skip
+def _read_run(
+    files: Loose,
+    suite: str,
+    name: str,
+    model: str,
+    folder: Path,
+    checkpoints: Path | None,
+    table: list[dict[str, Any]],
+    job: dict[str, Any],
+) -> Run:
     merged = folder / "merged" / name.removesuffix(MERGED)
     place = merged if name.endswith(MERGED) and merged.is_dir() else folder / "runs" / name
     metrics = files.object(place / "metrics.json")
     train = files.object(place / "train.json")
-    run_info = metrics.get("run_info") or train.get("run_info") or {}
-    train_info = {**(train.get("train_info") or {}), **(metrics.get("train_info") or {})}
-    meta = metrics.get("meta_info") or train.get("meta_info") or {}
+    run_info = inner(metrics, "run_info") or inner(train, "run_info")
+    train_info = {**inner(train, "train_info"), **inner(metrics, "train_info")}
+    meta = inner(metrics, "meta_info") or inner(train, "meta_info")
     model = name if name.endswith(MERGED) else str(metrics.get("model") or model)
     row = next((r for r in table if r.get("run") == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
-    head = metrics.get("headline") if isinstance(metrics.get("headline"), dict) else {}
-    said = meta.get("report") if isinstance(meta.get("report"), dict) else {}
-    scores = tuple(_score(suite, model, name, m) for m in metrics.get("metrics") or [] if isinstance(m, dict))
-    state = str(row.get("state") or job.get("state") or metrics.get("state") or ("done" if scores else "running" if progress else "missing"))
+    head, said = inner(metrics, "headline"), inner(meta, "report")
+    scores = tuple(_score(suite, model, name, m) for m in objects(metrics, "metrics"))
+    state = str(
+        row.get("state") or job.get("state") or metrics.get("state") or ("done" if scores else "running" if progress else "missing")
+    )
     if job.get("state") == "failed":  # a run may have failed after an older one was compared
         state = "failed"
     return Run(
-        suite=suite, name=name, model=model, state=state,
-        reason=str(row.get("reason") or job.get("reason") or ""), log=str(job.get("log") or row.get("log") or ""),
+        suite=suite,
+        name=name,
+        model=model,
+        state=state,
+        reason=str(row.get("reason") or job.get("reason") or ""),
+        log=str(job.get("log") or row.get("log") or ""),
         attempts=whole(job.get("attempts")),
-        seconds=number(train_info.get("seconds")) if number(train_info.get("seconds")) is not None else number(row.get("seconds") or job.get("seconds")),
+        seconds=number(train_info.get("seconds"))
+        if number(train_info.get("seconds")) is not None
+        else number(row.get("seconds") or job.get("seconds")),
         machine=str(run_info.get("host") or job.get("machine") or ""),
-        parameters=whole(train_info.get("parameters") or row.get("parameters")), bytes=whole(train_info.get("bytes") or row.get("bytes")),
-        epochs=whole(train_info.get("epochs")), best_epoch=whole(train_info.get("best_epoch")), steps=whole(train_info.get("steps")),
-        settings=meta.get("settings") if isinstance(meta.get("settings"), dict) else {}, info=run_info,
+        parameters=whole(train_info.get("parameters") or row.get("parameters")),
+        bytes=whole(train_info.get("bytes") or row.get("bytes")),
+        epochs=whole(train_info.get("epochs")),
+        best_epoch=whole(train_info.get("best_epoch")),
+        steps=whole(train_info.get("steps")),
+        settings=inner(meta, "settings"),
+        info=run_info,
         scores=scores or tuple(_table_score(r) for r in table if r.get("run") == name and number(r.get("value")) is not None),
-        history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))), progress=progress,
-        raw=metrics, headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
-        notes=tuple(words(n) for n in metrics.get("notes") or []) + tuple(f"{k}: {words(v)}" for k, v in said.items()),
-    )  # fmt: skip
+        history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))),
+        progress=progress,
+        raw=metrics if scores else {},
+        headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
+        notes=tuple(words(n) for n in listed(metrics, "notes")) + tuple(f"{k}: {words(v)}" for k, v in said.items()),
+    )
 
 
 def _history(files: Loose, path: Path, best: int | None) -> History | None:
@@ -96,15 +123,28 @@ def _history(files: Loose, path: Path, best: int | None) -> History | None:
 
 
 def _score(suite: str, model: str, run: str, m: dict[str, Any]) -> Score:
-    named = lambda key: m.get(key) if isinstance(m.get(key), dict) else {}  # noqa: E731
+    trivial, simple = inner(m, "trivial"), inner(m, "simple")
     return Score(
-        suite, model, run, str(m.get("part") or ""), str(m.get("split") or ""), str(m.get("metric") or ""), number(m.get("value")),
-        number(m.get("ci_low")), number(m.get("ci_high")), str(m.get("direction") or "max"), str(m.get("kind") or ""),
-        whole(m.get("n")), whole(m.get("groups")),
-        trivial_name=str(named("trivial").get("name") or ""), trivial=number(named("trivial").get("value")),
-        simple_name=str(named("simple").get("name") or ""), simple=number(named("simple").get("value")),
-        vs_trivial=difference(m.get("vs_trivial")), vs_simple=difference(m.get("vs_simple")),
-    )  # fmt: skip
+        suite,
+        model,
+        run,
+        str(m.get("part") or ""),
+        str(m.get("split") or ""),
+        str(m.get("metric") or ""),
+        number(m.get("value")),
+        number(m.get("ci_low")),
+        number(m.get("ci_high")),
+        str(m.get("direction") or "max"),
+        str(m.get("kind") or ""),
+        whole(m.get("n")),
+        whole(m.get("groups")),
+        trivial_name=str(trivial.get("name") or ""),
+        trivial=number(trivial.get("value")),
+        simple_name=str(simple.get("name") or ""),
+        simple=number(simple.get("value")),
+        vs_trivial=difference(m.get("vs_trivial")),
+        vs_simple=difference(m.get("vs_simple")),
+    )
 
 
 def difference(value: Any) -> Difference | None:
@@ -122,15 +162,32 @@ def _table_score(row: dict[str, Any]) -> Score:
     def against(level: str, other: float | None) -> Difference | None:
         if found := difference(row.get(f"vs_{level}")):
             return found
-        return Difference(sign * (value - other), p_better=number(row.get(f"p_better_{level}"))) if value is not None and other is not None else None
+        return (
+            Difference(sign * (value - other), p_better=number(row.get(f"p_better_{level}")))
+            if value is not None and other is not None
+            else None
+        )
 
     named = {k: str(row.get(k) or "") for k in ("suite", "model", "run", "part", "split", "metric")}
     return Score(
-        **named, value=value, low=number(row.get("ci_low")), high=number(row.get("ci_high")), direction=direction, kind=str(row.get("kind") or ""),
-        n=whole(row.get("n")), groups=whole(row.get("groups")), runs=whole(row.get("runs")) or 1, spread=number(row.get("spread")),
-        basis=str(row.get("interval") or ""), trivial_name=str(row.get("trivial_name") or ""), trivial=trivial,
-        simple_name=str(row.get("simple_name") or ""), simple=simple, vs_trivial=against("trivial", trivial), vs_simple=against("simple", simple),
-    )  # fmt: skip
+        **named,
+        value=value,
+        low=number(row.get("ci_low")),
+        high=number(row.get("ci_high")),
+        direction=direction,
+        kind=str(row.get("kind") or ""),
+        n=whole(row.get("n")),
+        groups=whole(row.get("groups")),
+        runs=whole(row.get("runs")) or 1,
+        spread=number(row.get("spread")),
+        basis=str(row.get("interval") or ""),
+        trivial_name=str(row.get("trivial_name") or ""),
+        trivial=trivial,
+        simple_name=str(row.get("simple_name") or ""),
+        simple=simple,
+        vs_trivial=against("trivial", trivial),
+        vs_simple=against("simple", simple),
+    )
 
 
 def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, Any]]) -> Model:

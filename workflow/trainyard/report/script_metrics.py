@@ -61,7 +61,7 @@ def _entry(entry: Any) -> tuple[dict[str, Any] | None, str]:
         return None, f"{name}: its value is not a finite number"
     direction = entry.get("direction") if entry.get("direction") in ("max", "min") else direction_of(name.lower())
     if direction is None:
-        return None, f"{name}: say whether max or min is better in \"direction\""
+        return None, f'{name}: say whether max or min is better in "direction"'
     n = entry.get("n")
     out: dict[str, Any] = {
         "part": _text(entry.get("part") or "result"), "split": _text(entry.get("split") or "test"), "kind": "reported", "metric": name,

@@ -61,6 +61,13 @@ class Score:
         return METRICS.get(self.metric, self.metric)
 
     @property
+    def ahead(self) -> bool:
+        """Whether the figure alone is better than the simple baseline's, without asking how sure that is."""
+        if self.value is None or self.simple is None:
+            return False
+        return self.value > self.simple if self.direction == "max" else self.value < self.simple
+
+    @property
     def label(self) -> str:
         return f"{self.part} {self.called}".strip()
 
@@ -242,14 +249,15 @@ class Merge:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow; times are seconds of running since the first start (idle times cut out), None where unknown."""
+    """One job of the workflow; its times, where known (`timed`), are seconds since the first start, idle times cut out."""
 
     rule: str
     suite: str
     run: str
     state: str
-    start: float | None = None
-    end: float | None = None
+    timed: bool = False
+    start: float = 0.0
+    end: float = 0.0
     attempts: int | None = None
     seconds: float | None = None
     machine: str = ""
@@ -309,4 +317,3 @@ class Report:
         """Failed jobs that are no run's training: data, preflight, merge, …"""
         shown = {(r.suite, r.name) for r in self.runs if r.state == "failed"}
         return [j for j in self.jobs if j.state == "failed" and (j.suite, j.run) not in shown]
-

@@ -23,7 +23,11 @@ def verdict(report: Report) -> str:
     if not total:
         return "No run has been made yet."
     parts = [f"{runs['done']} of {plural(total, 'run')} finished"]
-    parts += [f"{runs[s]} {w}" for s, w in (("failed", "failed"), ("interrupted", "interrupted"), ("running", "still running"), ("missing", "missing")) if runs[s]]
+    parts += [
+        f"{runs[s]} {w}"
+        for s, w in (("failed", "failed"), ("interrupted", "interrupted"), ("running", "still running"), ("missing", "missing"))
+        if runs[s]
+    ]
     sentence = ", ".join(parts) + "."
     if runs["done"] == total:
         sentence = f"All {plural(total, 'run')} finished." if total > 1 else "The one run finished."
@@ -32,9 +36,17 @@ def verdict(report: Report) -> str:
     trivial, simple = (Counter(against(m.headline, level) for m in models) for level in ("trivial", "simple"))
     sentence += (
         f" Of {plural(len(models), 'model')} with figures, {trivial['better']} surely beat {'its' if len(models) == 1 else 'their'}"
-        f" trivial baseline and {simple['better']} also the simple one (95 % intervals)"
+        f" trivial baseline and {simple['better']} also the simple one (95\u00a0% intervals)"
     )
-    rest = [f"{simple[k]} {w}" for k, w in (("unclear", "cannot be told apart from it"), ("worse", "surely worse than it"), ("unknown", "without a simple baseline to compare")) if simple[k]]
+    rest = [
+        f"{simple[k]} {w}"
+        for k, w in (
+            ("unclear", "cannot be told apart from it"),
+            ("worse", "surely worse than it"),
+            ("unknown", "without a simple baseline to compare"),
+        )
+        if simple[k]
+    ]
     return sentence + ("; " + ", ".join(rest) if rest else "") + "."
 
 
@@ -46,17 +58,30 @@ def warnings(report: Report) -> list[str]:
         if bad:
             which = bad[0].name if len(bad) == 1 else f"{len(bad)} of {len(m.runs)} runs of {m.name}"
             found.append(f"{m.suite}: {which} {bad[0].state}" + (f": {bad[0].reason}" if bad[0].reason else ""))
-    found += [f"{j.suite or 'workflow'}: {j.rule} failed" + (f" for {j.run}" if j.run else "") + (f": {j.reason}" if j.reason else "") for j in report.other_failures]
+    found += [
+        f"{j.suite or 'workflow'}: {j.rule} failed" + (f" for {j.run}" if j.run else "") + (f": {j.reason}" if j.reason else "")
+        for j in report.other_failures
+    ]
     for s in report.suites:
         found += [f"{s.name}: preflight of {p.model} says fail" for p in s.preflights if p.verdict == "fail"]
         found += [f"{s.name}: no merge of {m.model} was accepted" for m in s.merges if m.decided and not m.accepted]
     for m in report.models:
-        if against(m.headline, "trivial") in ("worse", "unclear"):
+        if m.headline and against(m.headline, "trivial") in ("worse", "unclear"):
             found.append(f"{m.suite}: {m.name} is not shown to be better than its trivial baseline ({m.headline.trivial_name})")
     sets = [(s.name, d) for s in report.suites for d in s.datasets]
-    found += [f"{s}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)" for s, d in sets if d.groups_known is False]
+    found += [
+        f"{s}: groups of {d.name} are unknown: training and test may share a source, so its figures may be too good (leak)"
+        for s, d in sets
+        if d.groups_known is False
+    ]
     for s in report.suites:
-        behind = [x for m in s.models if m.headline for x in m.parts(m.headline.split) if x.part != m.headline.part and against(x, "simple") == "worse"]
+        behind = [
+            x
+            for m in s.models
+            if m.headline
+            for x in m.parts(m.headline.split)
+            if x.part != m.headline.part and against(x, "simple") == "worse"
+        ]
         if behind:
             parts = ", ".join(dict.fromkeys(f"{x.part} ({x.simple_name})" for x in behind))
             found.append(f"{s.name}: in {plural(len(behind), 'figure')} beside the headline the simple baseline is surely better: {parts}")
@@ -78,7 +103,7 @@ def model_notes(model: Model) -> list[tuple[str, str]]:
         if states[state]:
             first = next(r for r in model.runs if r.state == state)
             who = state.capitalize() if len(model.runs) == 1 else f"{states[state]} of {len(model.runs)} runs {state}"
-            notes.append(("worse", who + (f": {first.reason}" if first.reason else "") + "."))
+            notes.append(("unknown" if state == "missing" else "worse", who + (f": {first.reason}" if first.reason else "") + "."))
     said = dict.fromkeys(n for r in done for n in r.notes if "groups: the intervals" not in n)
     notes += [("unclear", n[:1].upper() + n[1:].removesuffix(".") + ".") for n in said]
     falling = [r for r in done if r.epochs and r.epochs > 1 and r.best_epoch == r.epochs]
@@ -87,7 +112,14 @@ def model_notes(model: Model) -> list[tuple[str, str]]:
         notes.append(("unknown", f"{whose} validation loss was lowest at the last epoch: more epochs may help."))
     retried = [r.attempts for r in model.runs if r.attempts and r.attempts > 1]
     if retried:
-        notes.append(("unknown", f"Took {max(retried)} attempts." if len(model.runs) == 1 else f"{plural(len(retried), 'run')} took up to {max(retried)} attempts."))
+        notes.append(
+            (
+                "unknown",
+                f"Took {max(retried)} attempts."
+                if len(model.runs) == 1
+                else f"{plural(len(retried), 'run')} took up to {max(retried)} attempts.",
+            )
+        )
     return notes
 
 
@@ -111,7 +143,9 @@ def _comparison(score: Score, level: str) -> str:
     name, value = getattr(score, f"{level}_name") or f"the {level} baseline", getattr(score, level)
     if value is None or difference is None or difference.value is None:
         return f"No {level} baseline was compared."
-    how = {"better": "better than", "worse": "worse than", "unclear": "not shown to be better than", "unknown": "beside"}[difference.verdict]
+    how = {"better": "better than", "worse": "worse than", "unclear": "not shown to be better than", "unknown": "beside"}[
+        difference.verdict
+    ]
     sure = f"; {percent(difference.p_better)} sure of being better" if difference.p_better is not None else ""
     return f"{score.label} {num(score.value)} is {how} {name} ({num(value)}): difference {difference_text(difference)}{sure}."
 
@@ -122,31 +156,38 @@ def gathered(model: Model) -> str:
     if len(model.runs) < 2 or not h:
         return ""
     what = plural(len(model.runs), " × ".join(kinds) or "run")
-    return f"{what}: mean {score_text(h)}" + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "") + (f"; interval from {h.basis}" if h.basis else "")
+    return (
+        f"{what}: mean {score_text(h)}"
+        + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "")
+        + (f"; interval from {h.basis}" if h.basis else "")
+    )
 
 
 def dataset_note(d: Dataset) -> str:
     if d.groups_known is False:
         return "groups unknown: may leak"
     if d.groups:
-        return "groups known, none in two splits" if sum(d.groups.values()) else ""
-    return "groups known" if d.groups_known else ""
+        return "known, none in two splits"
+    return "known" if d.groups_known else ""
 
 
 def bound(report: Report) -> str:
     """Wall clock against the two bounds no schedule can beat: the longest job, and all work over the width that ran."""
-    timed = [j for j in report.jobs if j.start is not None and j.end is not None]
+    timed = [j for j in report.jobs if j.timed]
     if len(timed) < 2:
         return ""
-    work, wall, longest = sum(j.end - j.start for j in timed), max(j.end for j in timed), max(timed, key=lambda j: j.end - j.start)
-    edges = sorted([(j.start, 1) for j in timed] + [(j.end, -1) for j in timed])
+    work, wall = sum(j.end - j.start for j in timed), max(j.end for j in timed)
+    longest = max(timed, key=lambda j: j.end - j.start)
+    # Starts are whole seconds, so jobs one after the other may seem to overlap by less than one.
+    edges = sorted([(j.start, 1) for j in timed] + [(max(j.start, j.end - 1), -1) for j in timed])
     width = most = 0
     for _, step in edges:
         width += step
         most = max(most, width)
     least = max(longest.end - longest.start, work / max(most, 1))
-    return (
-        f"{plural(len(timed), 'job')}, {duration(work)} of work in {duration(wall)}: {num(work / wall if wall else 1, 2)} × as fast as one after the other."
-        f" At most {most} ran at once; with that width no order could end before {duration(least)}."
-        f" The longest job: {longest.rule} {longest.run or longest.suite} ({duration(longest.end - longest.start)})."
-    )
+    said = f"{plural(len(timed), 'job')}, {duration(work)} of work in {duration(wall)}"
+    if wall > 0:
+        said += f": {num(work / wall, 2)} × as fast as one after the other"
+    if most > 1 and least <= wall:
+        said += f". At most {most} ran at once; with that width no order could end before {duration(least)}"
+    return f"{said}. The longest job: {longest.rule} {longest.run or longest.suite} ({duration(longest.end - longest.start)})."

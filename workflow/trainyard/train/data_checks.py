@@ -29,7 +29,14 @@ def check_labels(views: dict[str, View]) -> list[Check]:
     if present == 0:
         return [fail("labels", "no training sample has a label", "1", "correct the dataset's label rule")]
     if present == 1:
-        return [fail("labels", f"every training sample is '{classes[int(seen.argmax())]}'", "2 classes", "there is nothing to learn: correct the label rule")]
+        return [
+            fail(
+                "labels",
+                f"every training sample is '{classes[int(seen.argmax())]}'",
+                "2 classes",
+                "there is nothing to learn: correct the label rule",
+            )
+        ]
     lost = [c for i, c in enumerate(classes) if not seen[i] and any(counts[s][i] for s in ("validation", "test"))]
     if lost:
         words = f"no training sample of {_some(lost)}"
@@ -37,7 +44,9 @@ def check_labels(views: dict[str, View]) -> list[Check]:
         out.append(warn("classes", words, f"{len(classes)} classes", advice))
     absent = [c for i, c in enumerate(classes) if not counts["test"][i]]
     if absent and not lost:
-        out.append(warn("classes", f"no test sample of {_some(absent)}", f"{len(classes)} classes", "its score will rest on the other classes"))
+        out.append(
+            warn("classes", f"no test sample of {_some(absent)}", f"{len(classes)} classes", "its score will rest on the other classes")
+        )
     balance = float(seen[seen > 0].min() / seen.max())
     words = f"{present} classes, {int(seen[seen > 0].min()):,} to {int(seen.max()):,} samples"
     advice = "few samples of a class: read macro_f1 rather than accuracy"
@@ -62,14 +71,23 @@ def check_values(views: dict[str, View]) -> list[Check]:
         if not np.isfinite(part.astype(np.float32)).all():
             odd.append(name)
     if odd:
-        return [fail("values", f"NaN or infinity in {_some(odd)}", "none", "the reader let it through: make the local copy again, look at the source files")]
+        return [
+            fail(
+                "values",
+                f"NaN or infinity in {_some(odd)}",
+                "none",
+                "the reader let it through: make the local copy again, look at the source files",
+            )
+        ]
     out = [ok("values", f"{len(rows):,} training samples hold finite numbers", "none odd")]
     if "scores" in pack:
         scores = np.asarray(pack.fixed("scores")[rows], np.float64)
         names = pack.meta.get("target_names") or [f"score {i + 1}" for i in range(scores.shape[1])]
         constant = [str(n) for n, deviation in zip(names, scores.std(0)) if deviation < 1e-9]
         if constant:
-            out.append(warn("targets", f"{_some(constant)} never change", "varied", "nothing can be learned about them: correct fields.scores"))
+            out.append(
+                warn("targets", f"{_some(constant)} never change", "varied", "nothing can be learned about them: correct fields.scores")
+            )
     return out
 
 

@@ -24,7 +24,9 @@ FLAGS = {
 }
 DULL = re.compile(r"^[\W_]*$|^\s*(File \".*\", line \d+|\^+|Traceback \(most recent call last\)|During handling of|The above exception)")
 PROGRESS = re.compile(r"\d+%\|.*\|")
-TELLING = re.compile(r"\b(error|exception|failed|killed|cannot|no such|not found|refused|denied|out of memory|abort|fault|unrecognized)\b", re.I)
+TELLING = re.compile(
+    r"\b(error|exception|failed|killed|cannot|no such|not found|refused|denied|out of memory|abort|fault|unrecognized)\b", re.I
+)
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: |$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

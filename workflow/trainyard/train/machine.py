@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import wave
+from typing import Any
 
 from trainyard.train.check import Check, fail, ok, warn
 
@@ -71,23 +72,28 @@ def _audio() -> Check:
         samples, rate = soundfile.read(io.BytesIO(buffer.getvalue()))
     except (ImportError, OSError, RuntimeError) as error:
         words = " ".join(str(error).split())
-        return fail("decoder", f"soundfile does not work: {words}", "soundfile", f"{sys.executable} -m pip install --force-reinstall soundfile")
+        return fail(
+            "decoder", f"soundfile does not work: {words}", "soundfile", f"{sys.executable} -m pip install --force-reinstall soundfile"
+        )
     if rate != 8000 or samples.tolist() != [0.0, 0.5, -0.5, 0.0]:
         return fail("decoder", "soundfile decodes a WAV wrongly", "exact", f"{sys.executable} -m pip install --force-reinstall soundfile")
     return ok("decoder", f"soundfile {soundfile.__version__} ({soundfile.__libsndfile_version__})", "no fallback")
 
 
 def _midi() -> Check:
-    track = bytes.fromhex("00903c40" "60803c40" "00ff2f00")
+    track = bytes.fromhex("00903c4060803c4000ff2f00")
     song = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96) + b"MTrk" + struct.pack(">I", len(track)) + track
     advice = f"{sys.executable} -m pip install --force-reinstall symusic"
     try:
         import symusic
 
-        notes = symusic.Score.from_midi(song).tracks[0].notes
+        score: Any = symusic.Score.from_midi(song)
+        notes = score.tracks[0].notes
         found = [(int(n.time), int(n.duration), int(n.pitch), int(n.velocity)) for n in notes]
     except Exception as error:
-        return warn("midi", f"symusic does not work: {' '.join(str(error).split())}", "symusic", f"MIDI would be read 200 times slower: {advice}")
+        return warn(
+            "midi", f"symusic does not work: {' '.join(str(error).split())}", "symusic", f"MIDI would be read 200 times slower: {advice}"
+        )
     if found != [(0, 96, 60, 64)]:
         return fail("midi", f"symusic reads a note as {found}", "exact", advice)
     return ok("midi", f"symusic {getattr(symusic, '__version__', '')}".strip(), "no fallback")

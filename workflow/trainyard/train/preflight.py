@@ -5,7 +5,7 @@ Each check says what it found, its limit, a verdict (ok, warn, fail) and what to
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,21 +16,17 @@ from trainyard.config.jobs import typed_options
 from trainyard.data.storage import describe, free_bytes, probe
 from trainyard.data.views import View, open_view
 from trainyard.models.base import TrainyardModel
-from trainyard.models.layers import number_dropouts, sample_seeds
+from trainyard.models.layers import number_dropouts
 from trainyard.models.registry import architecture
+from trainyard.train.check import Check, fail, ok, verdict_of, warn
 from trainyard.train.data_checks import check_labels, check_leaks, check_values
 from trainyard.train.device import choose_device, set_up
 from trainyard.train.machine import available_memory_mb, check_decoders
-from trainyard.train.memory import free_cached, halve, is_out_of_memory
-from trainyard.train.optimizer import build_optimizer
-from trainyard.train.order import epoch_order, item_seeds
 from trainyard.train.progress import peak_memory_mb
-from trainyard.train.check import Check, fail, ok, verdict_of, warn
 from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.trial import Trial
 
 BATCH_SECONDS = 0.5
-STEPS = 4  # the first warms up and is not counted
-MOST_SECONDS = 20.0  # of trial steps
 EVALUATION = 0.35  # a forward pass costs about a third of a step
 MEMORY_SHARE = 0.9
 
@@ -57,8 +53,9 @@ class Preflight:
         self.checks += check_decoders(self.job["format"])
         if views is not None:
             self._guard("storage", self._storage)
-            for check in (check_labels, check_values, check_leaks):
-                self._guard(check.__name__.removeprefix("check_"), lambda check=check: self.checks.extend(check(views)))
+            self._guard("labels", lambda: self.checks.extend(check_labels(views)))
+            self._guard("values", lambda: self.checks.extend(check_values(views)))
+            self._guard("leaks", lambda: self.checks.extend(check_leaks(views)))
             model = self._guard("model", lambda: self._build(views["train"]))
             if model is not None:
                 self._guard("step", lambda: self._step(model.to(place), views, place))
@@ -87,7 +84,9 @@ class Preflight:
         counts = ", ".join(f"{len(v):,} {s}" for s, v in views.items())
         empty = [s for s, v in views.items() if not len(v)]
         if empty:
-            self.checks.append(fail("packs", counts, "1 sample each", f"{' and '.join(empty)} is empty: give more groups, fewer folds or other shares"))
+            self.checks.append(
+                fail("packs", counts, "1 sample each", f"{' and '.join(empty)} is empty: more groups, fewer folds or other shares")
+            )
             return None  # type: ignore[return-value]
         self.checks.append(ok("packs", f"{counts} samples", "1 sample each"))
         return views
@@ -128,9 +127,16 @@ class Preflight:
         held = model.items(views["validation"].pack, views["validation"].rows)
         if not len(items) or not len(held):
             empty = "training" if not len(items) else "validation"
-            self.checks.append(fail("items", f"no {empty} item", "1", "samples are shorter than one window of the model: lower its context, or get longer data"))
+            self.checks.append(
+                fail(
+                    "items",
+                    f"no {empty} item",
+                    "1",
+                    "samples are shorter than a window of the model: lower its context",
+                )
+            )
             return
-        trial = _Trial(model, views["train"].pack, items, self.job, place)
+        trial = Trial(model, views["train"].pack, items, self.job, place)
         trial.run()
         self.checks += trial.checks
         if trial.seconds:
@@ -145,7 +151,9 @@ class Preflight:
             parts = model.predict({k: v.to(place) for k, v in model.collate(view.pack, some, None).items()})
         wrong = [name for name, part in parts.items() if len(part.count) != len(some)]
         if wrong or not parts:
-            self.checks.append(fail("predict", f"{', '.join(wrong) or 'no part'}", f"{len(some)} predictions a part", "the model's predict() is wrong"))
+            self.checks.append(
+                fail("predict", f"{', '.join(wrong) or 'no part'}", f"{len(some)} predictions a part", "the model's predict() is wrong")
+            )
         else:
             self.checks.append(ok("predict", ", ".join(parts), ""))
 
@@ -153,9 +161,10 @@ class Preflight:
         if place.type == "cuda":
             need, there = torch.cuda.max_memory_reserved(place) / 2**20, torch.cuda.mem_get_info(place)[1] / 2**20
         else:
-            need, there = peak_memory_mb(), available_memory_mb()
-        if there is None:
-            return
+            free = available_memory_mb()
+            if free is None:
+                return
+            need, there = peak_memory_mb(), free
         value, limit = f"{need:,.0f} MB", f"{MEMORY_SHARE * there:,.0f} MB"
         advice = "lower batch_size, turn on gradient checkpointing where the model has it, or use a machine with more memory"
         self.checks.append(ok("memory", value, limit) if need <= MEMORY_SHARE * there else fail("memory", value, limit, advice))
@@ -172,7 +181,7 @@ class Preflight:
             much = need > free / 2
             self.checks.append((warn if much else ok)("disk", value, limit, "more than half of what is free: make room" if much else ""))
 
-    def _predict_time(self, trial: "_Trial", items: int, held: int) -> None:
+    def _predict_time(self, trial: Trial, items: int, held: int) -> None:
         job = self.job
         batch = job["batch_size"]
         passes = job["epochs"] * (math.ceil(items / batch) + EVALUATION * math.ceil(held / batch))
@@ -181,7 +190,7 @@ class Preflight:
         load = float(np.median(trial.load_seconds))
         bound = "loading" if load > 0.5 * typical else "compute"
         self.prediction = {
-            "minutes": round(minutes, 3), "low": round(low, 3), "high": round(high, 3), "bound": bound,
+            "minutes": round(minutes, 5), "low": round(low, 5), "high": round(high, 5), "bound": bound,
             "steps": job["epochs"] * math.ceil(items / (batch * job["accumulate"])),
             "seconds_per_batch": round(float(typical), 5), "load_seconds_per_batch": round(load, 5), "items": items,
         }  # fmt: skip
@@ -189,83 +198,6 @@ class Preflight:
         slow = load > BATCH_SECONDS
         advice = "batches are slow to make: put the packs on a local disk, or lower batch_size" if slow else ""
         self.checks.append((warn if slow else ok)("batch", f"{load:.3f} s to load {batch} items", f"{BATCH_SECONDS} s", advice))
-
-
-class _Trial:
-    """A few real optimiser steps on real batches, timed."""
-
-    def __init__(self, model: TrainyardModel, pack: Any, items: np.ndarray, job: dict[str, Any], place: torch.device):
-        self.model, self.pack, self.items, self.job, self.place = model, pack, items, job, place
-        self.size = job["batch_size"]
-        self.seconds: list[float] = []
-        self.load_seconds: list[float] = []
-        self.checks: list[Check] = []
-
-    def run(self) -> None:
-        optimizer = build_optimizer(self.model, self.job["weight_decay"])
-        self.model.train()
-        began = time.perf_counter()
-        losses: list[float] = []
-        for number, indices in enumerate(self._batches()):
-            load, whole, loss = self._one(optimizer, indices)
-            losses.append(loss)
-            if number:
-                self.load_seconds.append(load)
-                self.seconds.append(whole)
-            if not math.isfinite(loss) or time.perf_counter() - began > MOST_SECONDS:
-                break
-        if not self.seconds:
-            self.load_seconds, self.seconds = [load], [whole]
-        bad = [n for n, p in self.model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
-        if not all(map(math.isfinite, losses)) or bad:
-            words = f"gradient of {bad[0]}" if bad else f"loss {losses[-1]}"
-            self.checks.append(fail("step", f"{words} is not a number", "finite", "look at the data of the first batches; lower lr"))
-            self.seconds = []
-        elif not any(p.grad is not None and bool(p.grad.any()) for p in self.model.parameters()):
-            self.checks.append(fail("step", "no gradient reaches any weight", "some", "every target of the batch is empty: look at labels and windows"))
-        else:
-            self.checks.append(ok("step", f"loss {losses[0]:.4g}; forward, backward and update work", "finite"))
-        if self.size < self.job["batch_size"]:
-            words = f"out of memory at {self.job['batch_size']}"
-            self.checks.append(warn("micro-batch", f"{self.size} ({words})", str(self.job["batch_size"]), "training goes on with smaller micro-batches, slower"))
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        order = epoch_order(len(self.items), self.job["seed"], 0)
-        for i in range(STEPS):
-            # A data set smaller than the trial is gone through again.
-            yield np.take(order, np.arange(i * self.job["batch_size"], (i + 1) * self.job["batch_size"]), mode="wrap")[: len(order)]
-
-    def _one(self, optimizer: torch.optim.Optimizer, indices: np.ndarray) -> tuple[float, float, float]:
-        """Seconds to load, seconds in all, and the loss of one batch."""
-        while True:
-            try:
-                return self._attempt(optimizer, indices)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                optimizer.zero_grad(set_to_none=True)
-            free_cached(self.place)
-            self.size = halve(self.size)
-
-    def _attempt(self, optimizer: torch.optim.Optimizer, indices: np.ndarray) -> tuple[float, float, float]:
-        began = time.perf_counter()
-        seeds = item_seeds(indices, self.job["seed"], 0)
-        parts = [slice(i, i + self.size) for i in range(0, len(indices), self.size)]
-        batches = [self.model.collate(self.pack, self.items[indices[p]], seeds[p]) for p in parts]
-        loaded = time.perf_counter() - began
-        weight = max(float(sum(b["weight"].sum() for b in batches)), 1e-12)
-        optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for part, batch in zip(parts, batches):
-            batch = {k: v.to(self.place) for k, v in batch.items()}
-            with sample_seeds(torch.from_numpy(seeds[part])):
-                loss = self.model.losses(batch).sum() / weight
-                loss.backward()
-            total += float(loss.detach())
-        for group in optimizer.param_groups:
-            group["lr"] = self.job["lr"] * 0.01
-        optimizer.step()
-        return loaded, time.perf_counter() - began, total
 
 
 def table(report: dict[str, Any], width: int = 80) -> str:

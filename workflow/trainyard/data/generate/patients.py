@@ -24,6 +24,7 @@ class Disease:
     classes: tuple[str, str]
 
 
+SEX = ("sex", ("female", "male", "not stated"))
 DISEASES = {
     "als": Disease(
         (
@@ -33,7 +34,7 @@ DISEASES = {
             ("alsfrs_r_total", 38.0, 5.5, 0, False), ("creatinine_umol_l", 68.0, 14.0, 0, False),
             ("grip_strength_kg", 24.0, 8.0, 1, False), ("ck_u_l", 190.0, 0.5, 0, True),
         ),
-        (("onset_site", ("bulbar", "limb", "respiratory")), ("riluzole", ("no", "paused", "yes")), ("sex", ("female", "male", "not stated"))),
+        (("onset_site", ("bulbar", "limb", "respiratory")), ("riluzole", ("no", "paused", "yes")), SEX),
         ("slow", "fast"),
     ),
     "alzheimers": Disease(
@@ -44,7 +45,7 @@ DISEASES = {
             ("csf_abeta42_pg_ml", 720.0, 210.0, 0, False), ("clock_drawing", 7.6, 1.6, 0, False),
             ("systolic_mmhg", 136.0, 16.0, 0, False), ("homocysteine_umol_l", 12.5, 0.3, 1, True),
         ),
-        (("apoe", ("e2/e3", "e3/e3", "e3/e4")), ("living", ("alone", "family", "home")), ("sex", ("female", "male", "not stated"))),
+        (("apoe", ("e2/e3", "e3/e3", "e3/e4")), ("living", ("alone", "family", "home")), SEX),
         ("no dementia", "dementia"),
     ),
     "parkinsons": Disease(
@@ -55,7 +56,7 @@ DISEASES = {
             ("dfa", 0.72, 0.055, 4, False), ("rpde", 0.5, 0.1, 4, False),
             ("age", 65.0, 9.0, 0, False), ("smell_score", 9.2, 2.2, 0, False),
         ),
-        (("dominant_hand", ("both", "left", "right")), ("tremor_in_family", ("no", "unknown", "yes")), ("sex", ("female", "male", "not stated"))),
+        (("dominant_hand", ("both", "left", "right")), ("tremor_in_family", ("no", "unknown", "yes")), SEX),
         ("healthy", "parkinsons"),
     ),
     "cardiovascular": Disease(
@@ -66,7 +67,7 @@ DISEASES = {
             ("triglycerides_mg_dl", 140.0, 0.5, 0, True), ("crp_mg_l", 2.1, 0.7, 2, True),
             ("age", 61.0, 10.5, 0, False), ("steps_per_day", 6200.0, 0.45, 0, True),
         ),
-        (("chest_pain", ("atypical", "none", "typical")), ("smoking", ("never", "former", "current")), ("sex", ("female", "male", "not stated"))),
+        (("chest_pain", ("atypical", "none", "typical")), ("smoking", ("never", "former", "current")), SEX),
         ("no event", "event"),
     ),
 }  # fmt: skip

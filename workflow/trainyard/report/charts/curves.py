@@ -44,7 +44,11 @@ def _kept(histories: list[History]) -> str:
     if len(histories) == 1 and best:
         return f"epoch {best[0]} of {int(max(histories[0].epochs))} kept"
     if best:
-        return f"{len(histories)} runs; epoch{'s' if min(best) < max(best) else ''} {min(best)}" + (f" to {max(best)}" if min(best) < max(best) else "") + " kept"
+        return (
+            f"{len(histories)} runs; epoch{'s' if min(best) < max(best) else ''} {min(best)}"
+            + (f" to {max(best)}" if min(best) < max(best) else "")
+            + " kept"
+        )
     return f"{len(histories)} runs" if len(histories) > 1 else ""
 
 

@@ -10,9 +10,19 @@ from trainyard.report.views import Job
 
 BOX, HIGH, GAP = 92.0, 46.0, 16.0
 STEPS = (
-    ("generate", ("generate",)), ("index", ("index",)), ("split", ("split",)), ("local copy", ("copy",)), ("preflight", ("preflight",)), ("base model", ("build_base",)), ("train", ("train", "run_script")),
-    ("evaluate", ("evaluate", "fit_")), ("merge", ("merge",)), ("validate", ("validate",)), ("compare", ("compare",)), ("report", ("build_report",)),
-)  # fmt: skip
+    ("generate", ("generate",)),
+    ("index", ("index",)),
+    ("split", ("split",)),
+    ("local copy", ("copy",)),
+    ("preflight", ("preflight",)),
+    ("base model", ("build_base",)),
+    ("train", ("train", "run_script")),
+    ("evaluate", ("evaluate", "fit_")),
+    ("merge", ("merge",)),
+    ("validate", ("validate",)),
+    ("compare", ("compare",)),
+    ("report", ("build_report",)),
+)
 SOMETIMES = {"generate", "base model", "merge", "validate"}  # shown only where there are such jobs
 
 
@@ -49,11 +59,34 @@ def dag(jobs: tuple[Job, ...], label: str) -> Markup:
     for i, step in enumerate(found):
         x = i * (BOX + GAP)
         if i:
-            parts += [line(x - GAP + 1, HIGH / 2, x - 4, HIGH / 2, "ax"), tag("path", d=f"M{x - 7:.0f} {HIGH / 2 - 3.5:.1f}l5 3.5l-5 3.5", class_="arrow")]
+            parts += [
+                line(x - GAP + 1, HIGH / 2, x - 4, HIGH / 2, "ax"),
+                tag("path", d=f"M{x - 7:.0f} {HIGH / 2 - 3.5:.1f}l5 3.5l-5 3.5", class_="arrow"),
+            ]
         counts = ((step.done, "✓", "done"), (step.failed, "✕", "failed"), (step.other, "…", "open"))
         said = ", ".join(f"{n} {word}" for n, _, word in counts if n) or "no job seen"
-        parts.append(tag("rect", tag("title", f"{step.name}: {said}"), x=x + 0.75, y=0.75, width=BOX - 1.5, height=HIGH - 1.5, rx=7, class_=f"step {step.state}"))
+        parts.append(
+            tag(
+                "rect",
+                tag("title", f"{step.name}: {said}"),
+                x=x + 0.75,
+                y=0.75,
+                width=BOX - 1.5,
+                height=HIGH - 1.5,
+                rx=7,
+                class_=f"step {step.state}",
+            )
+        )
         parts.append(text(x + BOX / 2, 19, step.name, "tb", "middle"))
-        parts.append(text(x + BOX / 2, 35, "  ".join(f"{n} {mark}" for n, mark, _ in counts if n) or "–", "tm" + (" bad" if step.failed else ""), "middle", tip=said))
+        parts.append(
+            text(
+                x + BOX / 2,
+                35,
+                "  ".join(f"{n} {mark}" for n, mark, _ in counts if n) or "–",
+                "tm" + (" bad" if step.failed else ""),
+                "middle",
+                tip=said,
+            )
+        )
     label += ": " + "; ".join(f"{s.name} {s.done} done, {s.failed} failed, {s.other} open" for s in found)
     return figure(len(found) * (BOX + GAP) - GAP, HIGH + 2, label, parts, "chart wide")

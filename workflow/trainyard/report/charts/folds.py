@@ -24,10 +24,11 @@ def folds(scores: list[Score], labels: list[str], mean: Score, label: str) -> Ma
         if s.value is None:
             parts.append(text(WIDTH, y + 4, "–", "tn", "end"))
             continue
-        ahead = s.simple is not None and (s.value > s.simple) == (s.direction == "max") and s.value != s.simple
         if s.simple is not None:
-            parts += [line(scale(s.simple), y, scale(s.value), y, "lead" if ahead else "lag"),
-                      square(scale(s.simple), y, 3.6, "simple", f"{s.simple_name} {num(s.simple)}")]  # fmt: skip
+            parts += [
+                line(scale(s.simple), y, scale(s.value), y, "lead" if s.ahead else "lag"),
+                square(scale(s.simple), y, 3.6, "simple", f"{s.simple_name} {num(s.simple)}"),
+            ]
         parts += [circle(scale(s.value), y, 4, "model", f"{s.run} {num(s.value)}"), text(WIDTH, y + 4, num(s.value), "tn", "end")]
     if hidden:
         parts.append(text(0, bottom + 27, f"and {hidden} more in the table", "tm"))

@@ -12,7 +12,7 @@ STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2
 
 def gantt(jobs: tuple[Job, ...], suites: list[str], label: str, idle: tuple[tuple[float, float], ...] = ()) -> Markup:
     """Jobs without times are left out; their number is in the caption."""
-    timed = [j for j in jobs if j.start is not None and j.end is not None]
+    timed = [j for j in jobs if j.timed]
     if not timed:
         return Markup("")
     total = max(max(j.end for j in timed), 1e-3)
@@ -28,9 +28,14 @@ def gantt(jobs: tuple[Job, ...], suites: list[str], label: str, idle: tuple[tupl
             y += LANE
         y += 3
     step = next((s for s in STEPS if total / s <= 10), STEPS[-1])
-    ticks = [tag("g", line(scale(t), 0, scale(t), y, "grid"), text(scale(t), y + 13, duration(t) if t else "0", "tm", "middle"))
-             for t in _times(total, step)]  # fmt: skip
-    breaks = [tag("g", tag("title", f"{duration(length)} without a job, cut out"), line(scale(at), 0, scale(at), y, "kept")) for at, length in idle]
+    ticks = [
+        tag("g", line(scale(t), 0, scale(t), y, "grid"), text(scale(t), y + 13, duration(t) if t else "0", "tm", "middle"))
+        for t in _times(total, step)
+    ]
+    breaks = [
+        tag("g", tag("title", f"{duration(length)} without a job, cut out"), line(scale(at), 0, scale(at), y, "kept"))
+        for at, length in idle
+    ]
     return figure(WIDTH, y + 18, label, [*ticks, *breaks, *parts], "chart wide")
 
 
@@ -54,9 +59,14 @@ def _bar(job: Job, scale: Scale, y: float, suites: list[str]) -> Markup:
     x, width = scale(job.start), max(1.5, scale(job.end) - scale(job.start) - 1)
     of = suites.index(job.suite) % 6 if job.suite in suites else 6
     name = job.run or job.suite
-    tip = f"{job.rule} {job.suite}/{job.run}: {job.state}, {duration(job.end - job.start)}" + (f", attempt {job.attempts}" if job.attempts else "")
+    attempt = f", attempt {job.attempts}" if job.attempts else ""
+    tip = f"{job.rule} {job.suite}/{job.run}: {job.state}, {duration(job.end - job.start)}{attempt}"
     bad = job.state in ("failed", "interrupted")
-    words = ("✕ " if bad else "") + name
     fits = int((width - 6) / CHARACTER)
-    return tag("g", tag("title", tip), tag("rect", x=x, y=y, width=width, height=LANE - 2.5, rx=2, class_=f"job s{of}" + (" bad" if bad else "")),
-               text(x + 4, y + 8.5, shortened(words, fits), "job") if fits >= 4 else text(x + width / 2, y + 9, "✕", "jobx", "middle") if bad else None)  # fmt: skip
+    words = None
+    if fits >= 4:
+        words = text(x + 4, y + 8.5, shortened(("✕ " if bad else "") + name, fits), "job")
+    elif bad:
+        words = text(x + width / 2, y + 9, "✕", "jobx", "middle")
+    bar = tag("rect", x=x, y=y, width=width, height=LANE - 2.5, rx=2, class_=f"job s{of}" + (" bad" if bad else ""))
+    return tag("g", tag("title", tip), bar, words)

@@ -25,13 +25,26 @@ def confusion(tally: Tally, label: str) -> Markup:
             share = n / total if total else 0.0
             x, y = left + cell * j, top + cell * i
             tip = f"true {name}, predicted {tally.classes[j]}: {n} of {total}"
-            parts.append(tag("rect", tag("title", tip), x=x, y=y, width=cell - 1.5, height=cell - 1.5, rx=2, class_="cell" + (" hit" if i == j else ""),
-                             fill_opacity=f"{0.04 + 0.9 * share:.2f}"))  # fmt: skip
+            parts.append(
+                tag(
+                    "rect",
+                    tag("title", tip),
+                    x=x,
+                    y=y,
+                    width=cell - 1.5,
+                    height=cell - 1.5,
+                    rx=2,
+                    class_="cell" + (" hit" if i == j else ""),
+                    fill_opacity=f"{0.04 + 0.9 * share:.2f}",
+                )
+            )
             if cell >= 30 and n:
                 shade = "ton" if share > 0.5 else "t"
                 parts.append(text(x + cell / 2 - 0.7, y + cell / 2 + (0 if cell > 40 else 4), str(n), f"{shade} mid", "middle"))
                 if cell > 40:
-                    parts.append(text(x + cell / 2 - 0.7, y + cell / 2 + 13, percent(share) if share < 1 else "100 %", f"{shade} small", "middle"))
+                    parts.append(
+                        text(x + cell / 2 - 0.7, y + cell / 2 + 13, percent(share) if share < 1 else "100 %", f"{shade} small", "middle")
+                    )
     return figure(max(width, 90), height, label, parts)
 
 
@@ -44,8 +57,12 @@ def reliability(tally: Tally, label: str) -> Markup:
         parts += [text(x(value), top + size + 13, num(value, 1), "tm", "middle"), text(left - 4, y(value) + 4, num(value, 1), "tm", "end")]
     total = sum(n for _, _, n in tally.reliability) or 1
     for said, found, n in tally.reliability:
-        parts.append(circle(x(said), y(found), 2 + 7 * (n / total) ** 0.5, "model soft", f"said {num(said, 2)}, found {num(found, 2)}, n {n}"))
+        parts.append(
+            circle(x(said), y(found), 2 + 7 * (n / total) ** 0.5, "model soft", f"said {num(said, 2)}, found {num(found, 2)}, n {n}")
+        )
     who = f"probability of “{shortened(tally.classes[1], 14)}”" if len(tally.classes) == 2 else "confidence"
     parts.append(text(left + size / 2, top + size + 27, f"said: {who}", "tm", "middle"))
-    parts.append(tag("text", "found", x=9, y=top + size / 2, class_="tm", text_anchor="middle", transform=f"rotate(-90 9 {top + size / 2:.0f})"))
+    parts.append(
+        tag("text", "found", x=9, y=top + size / 2, class_="tm", text_anchor="middle", transform=f"rotate(-90 9 {top + size / 2:.0f})")
+    )
     return figure(left + size + 12, top + size + 32, label, parts)

@@ -16,16 +16,17 @@ def by_part(scores: list[Score], label: str) -> Markup:
     scores = [s for s in scores if s.value is not None and (not relative or s.trivial)]
     if not scores:
         return Markup("")
-    drawn = [(s, *(_over(v, s.trivial if relative else None) for v in (s.value, s.low, s.high, s.trivial, s.simple))) for s in scores]
+    drawn = {id(s): [_over(v, s.trivial if relative else None) for v in (s.value, s.low, s.high, s.trivial, s.simple)] for s in scores}
     left = min(150.0, 10 + CHARACTER * max(min(len(s.model), 20) for s in scores))
-    scale = spanning([v for row in drawn for v in row[1:] if v is not None], left, WIDTH - 46, 0.03, zero=True)
+    scale = spanning([v for row in drawn.values() for v in row if v is not None], left, WIDTH - 46, 0.03, zero=True)
     parts: list[Markup] = []
     y = 2.0
     for part in dict.fromkeys(s.part for s in scores):
         parts.append(text(0, y + 13, part, "tb"))
         y += HEAD
-        for s, value, low, high, trivial, simple in (row for row in drawn if row[0].part == part):
-            a, b = sorted((scale(0.0), scale(value)))
+        for s in (s for s in scores if s.part == part):
+            value, low, high, trivial, simple = drawn[id(s)]
+            a, b = sorted((scale(0.0), scale(value or 0.0)))
             tip = f"{s.model}, {part}: {num(s.value)}; trivial {num(s.trivial)}, simple {num(s.simple)}"
             parts.append(text(left - 6, y + 10, shortened(s.model, 20), "tm", "end", tip=s.model))
             parts.append(tag("rect", tag("title", tip), x=a, y=y + 2, width=max(1.0, b - a), height=LANE - 5, class_="bar"))
@@ -34,7 +35,7 @@ def by_part(scores: list[Score], label: str) -> Markup:
             if simple is not None:
                 parts.append(square(scale(simple), y + LANE / 2 - 0.5, 3.4, "simple"))
             parts.append(whisker(scale, low, high, y + LANE / 2 - 0.5, "ci on", 2.5))
-            parts.append(text(WIDTH, y + 10, f"{100 * value:.0f} %" if relative else num(s.value), "tn", "end"))
+            parts.append(text(WIDTH, y + 10, f"{100 * (value or 0.0):.0f} %" if relative else num(s.value), "tn", "end"))
             y += LANE
         y += 4
     parts = [*axis(scale, y, 4, percent=relative), line(scale(0.0), 4, scale(0.0), y, "zero"), *parts]

@@ -35,8 +35,17 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 def figure(width: float, height: float, label: str, children: list[Markup], class_: str = "chart") -> Markup:
     """The svg element: scales down on narrow screens, never above its own size."""
-    return tag("svg", join(children), viewBox=f"0 0 {width:.0f} {height:.0f}", width=f"{width:.0f}", height=f"{height:.0f}",
-               class_=class_, role="img", aria_label=label, xmlns="http://www.w3.org/2000/svg")  # fmt: skip
+    return tag(
+        "svg",
+        join(children),
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=f"{width:.0f}",
+        height=f"{height:.0f}",
+        class_=class_,
+        role="img",
+        aria_label=label,
+        xmlns="http://www.w3.org/2000/svg",
+    )
 
 
 def shortened(words: str, most: int) -> str:
@@ -89,7 +98,12 @@ def circle(x: float, y: float, r: float, class_: str, tip: str | None = None) ->
 
 
 def diamond(x: float, y: float, r: float, class_: str, tip: str | None = None) -> Markup:
-    return tag("path", tag("title", tip) if tip else None, d=f"M{x:.1f} {y - r:.1f}l{r:.1f} {r:.1f}l{-r:.1f} {r:.1f}l{-r:.1f} {-r:.1f}z", class_=class_)
+    return tag(
+        "path",
+        tag("title", tip) if tip else None,
+        d=f"M{x:.1f} {y - r:.1f}l{r:.1f} {r:.1f}l{-r:.1f} {r:.1f}l{-r:.1f} {-r:.1f}z",
+        class_=class_,
+    )
 
 
 def square(x: float, y: float, r: float, class_: str, tip: str | None = None) -> Markup:

@@ -1,0 +1,184 @@
+"""Preflight: sound data pass, and each kind of trouble is named with what to do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.features import TabularFeatures
+from trainyard.config.schema import Model
+from trainyard.data.pack import PackWriter
+from trainyard.train import preflight as preflight_module
+from trainyard.train.machine import available_memory_mb, check_decoders
+from trainyard.train.preflight import Preflight, table
+
+SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "preflight_check.py"
+
+
+def job(**keys) -> dict:
+    model = Model(architecture="tabular_mlp", dataset="d", epochs=3, batch_size=8).model_dump(mode="json")
+    for name in ("threads", "mem_mb", "runtime", "gpu", "hours", "dataset", "seeds", "base", "base_model", "merge"):
+        model.pop(name)
+    options = ARCHITECTURES["tabular_mlp"].options().model_dump(mode="json")
+    features = TabularFeatures().model_dump(mode="json")
+    where = {"suite": "s", "run": "m", "model": "m", "format": "tabular", "fold": 0, "shard": 0, "seed": 0}
+    return {**model, **where, "options": options, "features": features, **keys}
+
+
+def write(path: Path, ids, groups, labels, values=None, classes=("no", "yes"), **more) -> str:
+    rng = np.random.default_rng(len(ids))
+    meta = {"format": "tabular", "classes": list(classes), "numeric": ["a", "b"], "categorical": {}}
+    with PackWriter(path, meta) as writer:
+        for i, (id, group, label) in enumerate(zip(ids, groups, labels)):
+            numeric = values[i] if values is not None else rng.normal(size=2)
+            fixed = {"numeric": np.asarray(numeric, np.float32), "category": np.zeros(0, np.int16), "label": np.int64(label)}
+            writer.add(fixed | {k: v[i] for k, v in more.items()}, {"id": id, "group": group})
+    return str(path)
+
+
+def packs(folder: Path, **changed) -> dict[str, str]:
+    out = {}
+    for split, n in (("train", 40), ("validation", 10), ("test", 10)):
+        ids = [f"{split}{i}" for i in range(n)]
+        keys = {"ids": ids, "groups": [f"g-{x}" for x in ids], "labels": [i % 2 for i in range(n)], **changed.get(split, {})}
+        out[split] = write(folder / f"{split}.safetensors", **keys)
+    return out
+
+
+def check(report: dict, name: str) -> dict:
+    found = [c for c in report["checks"] if c["check"] == name]
+    assert found, f"no check {name} among {[c['check'] for c in report['checks']]}"
+    return max(found, key=lambda c: ("ok", "warn", "fail").index(c["verdict"]))
+
+
+def examine(files: dict[str, str], folder: Path, **keys) -> dict:
+    report = Preflight(job(**keys), files, checkpoints=str(folder / "checkpoints"), device="cpu").run()
+    json.dumps(report, allow_nan=False)
+    for found in report["checks"]:
+        assert found["verdict"] == "ok" or found["advice"], found
+    return report
+
+
+def test_sound_data_pass_with_a_prediction(tmp_path: Path) -> None:
+    report = examine(packs(tmp_path), tmp_path)
+    assert report["verdict"] == "ok", [c for c in report["checks"] if c["verdict"] != "ok"]
+    assert {"packs", "storage", "labels", "values", "leaks", "model", "step", "predict", "memory", "disk", "time", "batch"} <= {
+        c["check"] for c in report["checks"]
+    }
+    prediction = report["prediction"]
+    assert 0 < prediction["low"] <= prediction["minutes"] <= prediction["high"] and prediction["steps"] == 15
+    assert all(len(line) <= 80 for line in table(report).splitlines())
+
+
+def test_missing_broken_and_empty_packs_fail(tmp_path: Path) -> None:
+    files = packs(tmp_path)
+    report = examine({**files, "test": str(tmp_path / "gone.safetensors")}, tmp_path)
+    assert report["verdict"] == "fail" and "gone.safetensors" in check(report, "packs")["value"]
+    Path(files["train"]).write_bytes(b"not a pack at all")
+    assert "claims" in check(examine(files, tmp_path), "packs")["value"]
+    files = packs(tmp_path, test={"ids": [], "groups": [], "labels": []})
+    assert "test is empty" in check(examine(files, tmp_path), "packs")["advice"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "verdict", "words"),
+    [
+        ([0] * 40, "fail", "every training sample is 'no'"),
+        ([-1] * 40, "fail", "no training sample has a label"),
+        ([0] * 38 + [1, 1], "warn", "2 to 38"),
+        ([2, 0] * 20, "fail", "beyond the 2 classes"),
+    ],
+)
+def test_labels(tmp_path: Path, labels: list[int], verdict: str, words: str) -> None:
+    found = check(examine(packs(tmp_path, train={"labels": labels}), tmp_path), "labels")
+    assert found["verdict"] == verdict and words in found["value"]
+
+
+def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
+    three = {"classes": ("no", "yes", "rare")}
+    files = packs(tmp_path, train=three, validation=three, test={**three, "labels": [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]})
+    found = check(examine(files, tmp_path), "classes")
+    assert found["verdict"] == "warn" and "no training sample of rare" in found["value"]
+
+
+def test_leaked_groups_and_samples_fail_and_unknown_groups_warn(tmp_path: Path) -> None:
+    shared = [f"g-train{i}" for i in range(10)]
+    report = examine(packs(tmp_path, test={"groups": shared}), tmp_path)
+    assert report["verdict"] == "fail" and "10 groups lie in train and test, such as 'g-train0'" in check(report, "leaks")["value"]
+    ids = {s: [f"{s}{i}" for i in range(n)] for s, n in (("train", 40), ("validation", 10), ("test", 10))}
+    report = examine(packs(tmp_path, **{s: {"groups": names} for s, names in ids.items()}), tmp_path)
+    assert report["verdict"] == "warn" and check(report, "groups")["value"] == "unknown"
+
+
+def test_values_that_are_no_numbers_fail(tmp_path: Path) -> None:
+    scores = np.ones((40, 2), np.float32)
+    held = {"scores": np.ones((10, 2), np.float32)}
+    files = packs(tmp_path, train={"scores": scores}, validation=held, test=held)
+    assert "never change" in check(examine(files, tmp_path), "targets")["value"]
+    scores[3, 1] = np.nan
+    files = packs(tmp_path, train={"scores": scores}, validation=held, test=held)
+    found = check(examine(files, tmp_path), "values")
+    assert found["verdict"] == "fail" and "scores" in found["value"]
+
+
+def test_folds_are_checked_in_their_one_pack(tmp_path: Path) -> None:
+    ids = [f"s{i}" for i in range(60)]
+    groups = [f"g{i // 2}" for i in range(60)]
+    fold = [np.int16(1 + i // 2 % 3) for i in range(60)]
+    inner = [np.uint8(i // 2 % 4 == 0) for i in range(60)]
+    path = write(tmp_path / "all.safetensors", ids, groups, [i % 2 for i in range(60)], fold=fold, inner=inner)
+    files = dict.fromkeys(("train", "validation", "test"), path)
+    assert examine(files, tmp_path, fold=2)["verdict"] == "ok"
+    assert examine(files, tmp_path, fold=0)["verdict"] == "ok"
+    fold[7] = np.int16(1 + fold[7] % 3)
+    files = dict.fromkeys(files, write(tmp_path / "all.safetensors", ids, groups, [i % 2 for i in range(60)], fold=fold, inner=inner))
+    assert any("another fold" in c["value"] for c in examine(files, tmp_path, fold=1)["checks"])
+
+
+def test_too_little_disk_and_memory_fail(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(preflight_module, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(preflight_module, "available_memory_mb", lambda: 50.0)
+    report = examine(packs(tmp_path), tmp_path)
+    assert check(report, "disk")["verdict"] == "fail" and check(report, "memory")["verdict"] == "fail"
+
+
+def test_network_storage_warns_and_a_model_that_does_not_build_fails(tmp_path: Path, monkeypatch) -> None:
+    from trainyard.data.storage import classify
+
+    monkeypatch.setattr(preflight_module, "describe", lambda path: classify("/content/drive", "fuse.drive", "drive"))
+    report = examine(packs(tmp_path), tmp_path, options={"width": 2})
+    assert check(report, "storage")["verdict"] == "warn" and "Google Drive" in check(report, "storage")["value"]
+    assert report["verdict"] == "fail" and "width" in check(report, "model")["value"]
+
+
+def test_diverging_step_fails(tmp_path: Path) -> None:
+    values = np.full((40, 2), 1e38)
+    values[::2] = -3e38
+    report = examine(packs(tmp_path, train={"values": values * 1e3}), tmp_path)
+    assert report["verdict"] == "fail"
+
+
+def test_decoders_of_this_machine_work() -> None:
+    assert [c.verdict for c in check_decoders("paired")] == ["ok", "ok"] and check_decoders("tabular") == []
+    assert available_memory_mb() > 100
+
+
+def test_a_broken_decoder_is_named(monkeypatch) -> None:
+    import soundfile
+
+    monkeypatch.setattr(soundfile, "read", lambda file: (_ for _ in ()).throw(RuntimeError("no libsndfile")))
+    (found,) = check_decoders("audio")
+    assert found.verdict == "fail" and "no libsndfile" in found.value and "pip install" in found.advice
+
+
+def test_command_ends_with_0_whatever_the_verdict(tmp_path: Path) -> None:
+    files = packs(tmp_path, train={"labels": [0] * 40})
+    command = [sys.executable, SCRIPT, "--settings", json.dumps(job()), "--output", tmp_path / "out.json", "--checkpoints", tmp_path]
+    for split, path in files.items():
+        command += [f"--{split}", path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fail labels" in done.stdout and json.loads((tmp_path / "out.json").read_text())["verdict"] == "fail"

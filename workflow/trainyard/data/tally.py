@@ -1,0 +1,106 @@
+"""What a local copy counts while it works, and what it says at the end."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard.config.schema import Dataset
+from trainyard.data.errors import DataError
+from trainyard.data.names import shorten
+
+MAX_LABELS = 64
+
+
+@dataclass
+class Packed:
+    """What went into one pack; `folds` counts samples by (fold, inner)."""
+
+    samples: int = 0
+    labels: Counter = field(default_factory=Counter)
+    groups: set[str] = field(default_factory=set)
+    folds: Counter = field(default_factory=Counter)
+
+
+@dataclass
+class Tally:
+    """Counts of one copy. `quarantine` holds (row of the index, reason)."""
+
+    quarantine: list[tuple[int, str]] = field(default_factory=list)
+    packs: dict[str, Packed] = field(default_factory=dict)
+    files_read: int = 0
+    bytes_read: int = 0
+    bytes_packed: int = 0
+    audio_seconds: float = 0.0
+    twins_inside: int = 0
+    twins_across: int = 0
+    workers_replaced: int = 0
+
+    @property
+    def packed(self) -> int:
+        return sum(p.samples for p in self.packs.values())
+
+    def refuse(self, row: int, reason: str) -> None:
+        self.quarantine.append((row, reason))
+
+    def check_complete(self, ids: Sequence[str], known: Sequence[str | None], folds: int) -> None:
+        """Raise DataError unless every pack, and with folds every role of every fold, has samples left.
+
+        `known` are the reasons that the index already had.
+        """
+        for name, pack in self.packs.items():
+            if pack.samples:
+                continue
+            rows = [(i, r) for i, r in sorted(self.quarantine) if known[i] is None]
+            common = Counter(kind_of(r) for _, r in rows).most_common(1)[0][0]
+            at, reason = next((i, r) for i, r in rows if kind_of(r) == common)
+            raise DataError(
+                f"every sample of {name.split('.')[0]} was refused, most of all: '{shorten(ids[at])}': {reason}; "
+                "correct the dataset's settings or the files"
+            )
+        for fold in range(1, folds + 1):
+            counts: Counter[str] = Counter()
+            for (its_fold, inner), n in next(iter(self.packs.values())).folds.items():
+                counts["test" if its_fold == fold else "validation" if inner else "train"] += n
+            for role in ("train", "validation", "test"):
+                if not counts[role]:
+                    raise DataError(f"fold {fold} has no {role} samples left after {len(self.quarantine)} were refused; give fewer folds")
+
+    def write_quarantine(self, path: Path, ids: Sequence[str]) -> None:
+        """quarantine.csv: path and reason, in the order of the index."""
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("path", "reason"))
+            writer.writerows((ids[i], reason) for i, reason in sorted(self.quarantine))
+
+    def summary(self, dataset: Dataset, folder: Path, groups_known: bool, classes: int, seconds: float) -> dict[str, Any]:
+        """Counts, hours, balance, duplicates, refusals, for people and tools."""
+        packs: dict[str, dict[str, Any]] = {}
+        for name, pack in sorted(self.packs.items()):
+            packs[name] = {"samples": pack.samples, "groups": len(pack.groups), "bytes": (folder / name).stat().st_size}
+            if 0 < len(pack.labels) <= MAX_LABELS:
+                packs[name] |= {"labels": dict(sorted(pack.labels.items()))}
+                packs[name] |= {"balance": round(min(pack.labels.values()) / max(pack.labels.values()), 4)}
+        return {
+            "format": dataset.format,
+            "samples": self.packed,
+            "refused": len(self.quarantine) - self.twins_inside - self.twins_across,
+            "reasons": dict(Counter(kind_of(r) for _, r in self.quarantine).most_common(20)),
+            "duplicates": {"same_split": self.twins_inside, "across_splits": self.twins_across},
+            "packs": packs,
+            "classes": classes,
+            "groups_known": groups_known,
+            "notes": [] if groups_known else ["groups unknown: samples of one person or piece may lie in several splits (leak)"],
+            "hours": round(self.audio_seconds / 3600, 4) if self.audio_seconds else None,
+            "files_read": self.files_read,
+            "bytes_read": self.bytes_read,
+            "workers_replaced": self.workers_replaced,
+            "seconds": round(seconds, 2),
+        }
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what differs from file to file."""
+    return "same content as another" if reason.startswith("same content as") else reason.split(":")[0][:100]
