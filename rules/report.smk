@@ -39,4 +39,4 @@ rule build_report:
         "../envs/light.yaml"
     shell:
         "exec {PYTHON} {SCRIPTS}/build_report.py --results results --output {output.page:q} --status {output.status:q}"
-        " --suites {params.suites:q} > {log:q} 2>&1"
+        " --checkpoints checkpoints --suites {params.suites:q} > {log:q} 2>&1"

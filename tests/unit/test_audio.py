@@ -38,7 +38,9 @@ def test_shapes_and_types_are_those_of_the_pack():
     assert AudioReader(FEATURES, None, {}).meta() == {"frames": 63, "mels": 24}
 
 
-@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("FLAC", None), ("OGG", None), ("MP3", None)])
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("FLAC", None), ("OGG", None), ("MP3", None)]
+)
 def test_formats_are_told_by_content_and_agree(kind, subtype):
     plain, other = read(coded(tone())), read(coded(tone(), kind=kind, subtype=subtype))
     loud = plain["mel"].max(1) > 5

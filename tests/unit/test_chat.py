@@ -118,6 +118,7 @@ def test_generated_plans_are_right_and_repeatable(plans, tmp_path):
         assert check_answer(answer, answer) == dict.fromkeys(("valid_json", "schema", "geometry", "brief", "cost"), True)
     generate(tmp_path, 3, builder="base", rows=120)
     assert (tmp_path / "plans.jsonl").read_bytes() == (folder / "plans.jsonl").read_bytes()
+    assert len(set(pack.texts("prompt"))) > 60 and len({*zip(pack.texts("prompt"), pack.texts("answer"))}) == len(pack) == 120
     houses = [json.loads(line) for line in (folder / "plans.jsonl").read_text().splitlines()]
     for row in houses:  # a house is its site, rooms and finish: the group that must not be split
         site = json.loads(row["answer"])["site"]

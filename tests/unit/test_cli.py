@@ -159,6 +159,7 @@ def test_following_goes_on_in_the_next_attempt(home, capsys):
     import threading
 
     def write():
+        time.sleep(0.5)  # following has begun
         with open(folder / "a.20260102T000000-9.log", "a") as file:
             file.write("more\n")
         time.sleep(0.8)
@@ -166,7 +167,7 @@ def test_following_goes_on_in_the_next_attempt(home, capsys):
 
     writer = threading.Thread(target=write)
     writer.start()
-    follow_logs(found, stop=2.5)
+    follow_logs(found, stop=3.0)
     writer.join()
     assert capsys.readouterr().out == "more\nthird attempt\n"
 

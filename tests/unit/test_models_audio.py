@@ -150,7 +150,9 @@ def test_the_simple_baselines_have_learned(packs):
     for architecture_name, rows in ((("dynamics_engine"), audio_baselines), (("fusion"), paired_baselines)):
         trivial, simple = rows.baselines({"architecture": architecture_name}, view, view)
         part = next(iter(trivial.parts))
-        error = [np.mean([np.square(t - p).mean() for t, p in zip(b.parts[part].target, b.parts[part].prediction)]) for b in (trivial, simple)]
+        error = [
+            np.mean([np.square(t - p).mean() for t, p in zip(b.parts[part].target, b.parts[part].prediction)]) for b in (trivial, simple)
+        ]
         assert error[1] < 0.5 * error[0]
 
 

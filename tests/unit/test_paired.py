@@ -75,7 +75,12 @@ def test_only_the_first_notes_are_kept_and_a_held_pedal_counts():
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "midi: not readable"), (b"MThd" * 10, "midi: not readable"), (midi([]), "no notes"), (midi([(80, 40, 0, 1)], drums=True), "no notes")],
+    [
+        (b"", "midi: not readable"),
+        (b"MThd" * 10, "midi: not readable"),
+        (midi([]), "no notes"),
+        (midi([(80, 40, 0, 1)], drums=True), "no notes"),
+    ],
 )
 def test_bad_midi_is_refused(data, reason):
     with pytest.raises(Refused, match=reason):

@@ -131,24 +131,27 @@ def follow_logs(found: list[JobLog], stop: float | None = None) -> None:
     while end is None or time.monotonic() < end:
         for log in found:
             path, at = places[log.base]
-            if log.path != path:
-                path, at = log.path, 0  # a new attempt
-            try:
-                if _size(path) < at:
-                    at = 0  # written anew
-                with open(path, "rb") as file:
-                    file.seek(at)
-                    text = file.read().decode("utf-8", "replace")
-                    at = file.tell()
-            except OSError:
-                text = ""
-            places[log.base] = (path, at)
-            if text:
-                if len(found) > 1 and path != last:
-                    print(f"==> {path}")
-                last = path
-                print(text, end="", flush=True)
+            newest = log.path
+            # What an attempt wrote last comes before the next one's first word.
+            for current in dict.fromkeys([path, newest]):
+                text, at = _read_on(current, at if current == path else 0)
+                if text:
+                    if len(found) > 1 and current != last:
+                        print(f"==> {current}")
+                    last = current
+                    print(text, end="", flush=True)
+            places[log.base] = (newest, at)
         time.sleep(POLL)
+
+
+def _read_on(path: Path, at: int) -> tuple[str, int]:
+    """What was added to a file after `at` bytes, and its new end; a file written anew is read from its start."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(at if _size(path) >= at else 0)
+            return file.read().decode("utf-8", "replace"), file.tell()
+    except OSError:
+        return "", at
 
 
 def _size(path: Path) -> int:

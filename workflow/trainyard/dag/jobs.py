@@ -123,4 +123,4 @@ class Jobs:
         """Every run a suite should end with, for tables that show what is missing."""
         runs = [{"run": r.name, "model": r.model} for r in self.runs if r.suite == suite]
         runs += [{"run": s.name, "model": s.name} for s in self.scripts if s.suite == suite]
-        return runs + [{"run": f"{m}-merged", "model": m} for m in self.merged_models(suite)]
+        return runs + [{"run": f"{m}-merged", "model": f"{m}-merged"} for m in self.merged_models(suite)]

@@ -52,7 +52,7 @@ class Params:
     def merge(self, wildcards: Any) -> str:
         run, model = self.jobs.run_of(wildcards), self.jobs.model_of(wildcards)
         return as_json({
-            **run_settings(self.jobs.config, run), "run": f"{run.model}-merged", "shard": 0, "merge": model.merge.model_dump(mode="json"),
+            **run_settings(self.jobs.config, run), "run": f"{run.model}-merged", "model": f"{run.model}-merged", "shard": 0, "merge": model.merge.model_dump(mode="json"),
         })  # fmt: skip
 
     def script(self, wildcards: Any) -> str:
@@ -127,4 +127,6 @@ def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:
 
 def _code(params: Params, script: str, wildcards: Any) -> str:
     path = params.jobs.home / "workflow" / "scripts" / f"{script}.py"
-    return code_fingerprint(path, params.modules(script, wildcards))
+    # The page's templates are code too, if not Python.
+    templates = sorted((params.jobs.home / "workflow/trainyard/report/templates").iterdir()) if script == "build_report" else []
+    return "code=" + code_fingerprint(path, params.modules(script, wildcards), templates)

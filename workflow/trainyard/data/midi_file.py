@@ -98,12 +98,16 @@ def _end_to_end(scores: list[Score]) -> Score:
     """Scores one after the other, each beginning at a full bar of 4/4."""
     bar, shift, tracks, tempos, meters = 4 * scores[0].quarter, 0, [], [], []
     for score in scores:
-        move = lambda rows: np.concatenate([rows[:, :1] + shift, rows[:, 1:]], 1)  # noqa: B023, E731
-        tracks += [replace(t, notes=move(t.notes)) for t in score.tracks]
-        tempos.append(move(score.tempos))
-        meters.append(move(score.meters))
+        tracks += [replace(t, notes=_later(t.notes, shift)) for t in score.tracks]
+        tempos.append(_later(score.tempos, shift))
+        meters.append(_later(score.meters, shift))
         shift += -(-score.end // bar) * bar
     return Score(scores[0].quarter, tuple(tracks), np.concatenate(tempos), np.concatenate(meters))
+
+
+def _later(rows: np.ndarray, ticks: int) -> np.ndarray:
+    """Rows whose first column is a tick, that much later."""
+    return np.concatenate([rows[:, :1] + ticks, rows[:, 1:]], 1)
 
 
 def _decode(data: bytes) -> Score:

@@ -7,6 +7,7 @@ path (both below the root) and the scores (an object of numbers, or a list of th
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from trainyard.config.features import PairedFeatures
 from trainyard.data.audio import clip_features, frame_count
 from trainyard.data.predictions import PartOutput
 from trainyard.data.refused import Refused
+from trainyard.data.rules import look_up
 
 FIELDS = {"audio": "audio", "midi": "midi", "scores": "scores"}
 NOTE_COLUMNS = ("pitch", "velocity", "since_previous", "duration", "pedal")
@@ -39,13 +41,13 @@ class PairedReader:
         """What must be known before the first file is read: the names of the scores, from the first row that has any."""
         key = (context.get("fields") or {}).get("scores", FIELDS["scores"])
         for sample in samples:
-            scores = lookup(sample.get("extra"), key)
+            scores = look_up(sample.get("extra"), key)
             if isinstance(scores, (dict, list)) and scores:
                 return {"target_names": score_names(scores)}
         return {"target_names": []}
 
     def files(self, sample: dict) -> list[str]:
-        paths = [lookup(sample.get("extra"), self.fields[kind]) for kind in ("audio", "midi")]
+        paths = [look_up(sample.get("extra"), self.fields[kind]) for kind in ("audio", "midi")]
         for kind, path in zip(("audio", "midi"), paths):
             if not isinstance(path, str) or not path:
                 raise Refused(f"its annotation names no {kind} file (field '{self.fields[kind]}')")
@@ -53,7 +55,7 @@ class PairedReader:
 
     def read(self, blobs: list[bytes], sample: dict) -> tuple[dict, dict]:
         """Raises Refused for a row or file that cannot be used; the message says which of the two files."""
-        scores = self._scores(lookup(sample.get("extra"), self.fields["scores"]))
+        scores = self._scores(look_up(sample.get("extra"), self.fields["scores"]))
         notes, count = note_features(blobs[1], self.features.notes)
         try:
             mel, _, frames = clip_features(blobs[0], self.features, middle=False)
@@ -62,7 +64,12 @@ class PairedReader:
         return {"mel": mel, "frames": np.int32(frames), "notes": notes, "note_count": np.int32(count), "scores": scores}, {}
 
     def meta(self) -> dict:
-        return {"frames": frame_count(self.features), "mels": self.features.mels, "target_names": self.names or [], "note_columns": list(NOTE_COLUMNS)}
+        return {
+            "frames": frame_count(self.features),
+            "mels": self.features.mels,
+            "target_names": self.names or [],
+            "note_columns": list(NOTE_COLUMNS),
+        }
 
     def _scores(self, value) -> np.ndarray:
         if not isinstance(value, (dict, list)) or not value:
@@ -84,28 +91,21 @@ def score_names(scores: dict | list) -> list[str]:
     return [str(name) for name in scores] if isinstance(scores, dict) else [f"score_{i + 1}" for i in range(len(scores))]
 
 
-def lookup(row, key: str):
-    """The value of a key of a JSON row, dotted for nested ones; None where there is none."""
-    if isinstance(row, dict) and key in row:
-        return row[key]
-    for part in key.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
-
-
 def note_features(data: bytes, limit: int) -> tuple[np.ndarray, int]:
     """The first `limit` notes of a MIDI file that are not drums, (limit, 5) float32 by onset and pitch, and their number."""
     import symusic
 
     try:
-        score = symusic.Score.from_midi(data, ttype="second")
+        score: Any = symusic.Score.from_midi(data, ttype="second")
     except (RuntimeError, ValueError) as error:
         raise Refused(f"midi: not readable: {' '.join(str(error).split())}") from None
     tracks = [track for track in score.tracks if not track.is_drum and len(track.notes)]
     if not tracks:
         raise Refused("midi: holds no notes")
     parts = [track.notes.numpy() for track in tracks]
-    time, duration, pitch, velocity = (np.concatenate([p[k] for p in parts]).astype(np.float64) for k in ("time", "duration", "pitch", "velocity"))
+    time, duration, pitch, velocity = (
+        np.concatenate([p[k] for p in parts]).astype(np.float64) for k in ("time", "duration", "pitch", "velocity")
+    )
     order = np.lexsort((pitch, time))[: limit + 1]
     time, duration, pitch, velocity = (column[order] for column in (time, duration, pitch, velocity))
     if not (np.isfinite(time).all() and np.isfinite(duration).all()):

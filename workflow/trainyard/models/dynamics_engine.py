@@ -21,6 +21,10 @@ from trainyard.models.spectrogram import statistics_rows
 
 class DynamicsEngine(TrainyardModel):
     best_metric = "rmse"
+    colour_mean: Tensor
+    colour_spread: Tensor
+    loudness_mean: Tensor
+    loudness_spread: Tensor
 
     def __init__(self, options: DynamicsOptions, mels: int):
         super().__init__()

@@ -24,6 +24,7 @@ TIME_STRIDE = 8
 
 class EmotionRecognizer(TrainyardModel):
     best_metric = "accuracy"
+    spread: Tensor
 
     def __init__(self, options: EmotionOptions, classes: int, spread: float = 1.0):
         super().__init__()

@@ -29,6 +29,8 @@ class PerformanceModel(TrainyardModel):
     """Reads the recording, the MIDI file, or both, as its subclass says, and predicts every score of the annotations."""
 
     reads: ClassVar[tuple[str, ...]] = ()
+    score_mean: Tensor
+    score_spread: Tensor
     best_metric = "r2"
 
     def __init__(self, options: PerformanceOptions, names: list[str], mels: int, notes: int, columns: int):
@@ -57,12 +59,12 @@ class PerformanceModel(TrainyardModel):
         model.score_mean.copy_(torch.from_numpy(scores.mean(0)))
         model.score_spread.copy_(torch.from_numpy(np.maximum(scores.std(0), 1e-3)))
         if "audio" in cls.reads:
-            model.encoders["audio"].spread.fill_(centred_spread(pack, rows))
+            model.encoders["audio"].get_buffer("spread").fill_(centred_spread(pack, rows))
         if "midi" in cls.reads:
             counts = pack.fixed("note_count")
             played = np.concatenate([notes[r][: counts[r]] for r in some])
-            model.encoders["midi"].mean.copy_(torch.from_numpy(played.mean(0)))
-            model.encoders["midi"].spread.copy_(torch.from_numpy(np.maximum(played.std(0), 1e-3)))
+            model.encoders["midi"].get_buffer("mean").copy_(torch.from_numpy(played.mean(0)))
+            model.encoders["midi"].get_buffer("spread").copy_(torch.from_numpy(np.maximum(played.std(0), 1e-3)))
         return model
 
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
@@ -97,6 +99,8 @@ class PerformanceModel(TrainyardModel):
 
 
 class AudioEncoder(nn.Module):
+    spread: Tensor
+
     def __init__(self, options: PerformanceOptions, mels: int):
         super().__init__()
         c = options.channels
@@ -116,6 +120,9 @@ class AudioEncoder(nn.Module):
 
 
 class MidiEncoder(nn.Module):
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, options: PerformanceOptions, notes: int, columns: int):
         super().__init__()
         w = options.width

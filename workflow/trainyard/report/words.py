@@ -34,10 +34,9 @@ def verdict(report: Report) -> str:
     if not models:
         return sentence + " No model has a figure yet."
     trivial, simple = (Counter(against(m.headline, level) for m in models) for level in ("trivial", "simple"))
-    sentence += (
-        f" Of {plural(len(models), 'model')} with figures, {trivial['better']} surely beat {'its' if len(models) == 1 else 'their'}"
-        f" trivial baseline and {simple['better']} also the simple one (95\u00a0% intervals)"
-    )
+    beat = "beats its" if trivial["better"] == 1 else "beat their"
+    sentence += f" Of {plural(len(models), 'model')} with figures, {trivial['better']} surely {beat} trivial baseline"
+    sentence += f" and {simple['better']} also the simple one (95\u00a0% intervals)"
     rest = [
         f"{simple[k]} {w}"
         for k, w in (

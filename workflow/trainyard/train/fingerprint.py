@@ -17,8 +17,8 @@ LEFT_OUT = ("trainyard.config",)
 IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores", "lineno", "col_offset", "end_lineno", "end_col_offset"}
 
 
-def code_fingerprint(command: Path, modules: Iterable[str] = ()) -> str:
-    """16 hex digits for a command and all it imports from the project, and for `modules` it loads by name."""
+def code_fingerprint(command: Path, modules: Iterable[str] = (), texts: Iterable[Path] = ()) -> str:
+    """16 hex digits for a command and all it imports from the project, for `modules` it loads by name, and for `texts` it reads."""
     files = {Path(command).resolve()}
     for module in modules:
         files |= _files_of(module)
@@ -30,6 +30,8 @@ def code_fingerprint(command: Path, modules: Iterable[str] = ()) -> str:
     digest = hashlib.sha256()
     for name, file in sorted((f.relative_to(LIBRARY).as_posix() if f.is_relative_to(LIBRARY) else f.name, f) for f in files):
         digest.update(f"{name}\0{_canonical_file(file)}\0".encode())
+    for text in texts:
+        digest.update(text.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -43,7 +43,7 @@ def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10
         (folder / name).mkdir(parents=True, exist_ok=True)
     lines = []
     for performer in range(performers):
-        # A performer has habits: half of how a piece is played is theirs.
+        # A performer has habits, which is why no performer may be in two splits.
         habit = np.random.default_rng(stable_seed("performer", seed, performer)).uniform(0, 1, len(DIMENSIONS))
         for piece in range(pieces):
             rng = np.random.default_rng(stable_seed("performance", seed, performer, piece))
@@ -65,8 +65,9 @@ def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10
 
 
 def _skill(habit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(7,) in [0, 1]: for each dimension the performer's habit, or, as often, a fresh draw."""
-    return np.where(rng.uniform(size=len(habit)) < HABIT, np.clip(habit + rng.normal(0, 0.1, len(habit)), 0, 1), rng.uniform(0, 1, len(habit)))
+    """(7,) in [0, 1]: for each dimension the performer's habit, about, with the probability HABIT; else a fresh draw."""
+    usual = np.clip(habit + rng.normal(0, 0.1, len(habit)), 0, 1)
+    return np.where(rng.uniform(size=len(habit)) < HABIT, usual, rng.uniform(0, 1, len(habit)))
 
 
 def _perform(skill: np.ndarray, rng: np.random.Generator) -> Performance:
@@ -101,9 +102,10 @@ def _render(played: Performance, rng: np.random.Generator, seconds: float, rate:
         time = np.arange(length, dtype=np.float32) / np.float32(rate)
         base = 440 * 2 ** ((played.pitch[i] - 69) / 12)
         order = np.arange(1, max(2, min(HARMONICS, int(rate / 2.05 / base)) + 1))
-        angular = (2 * np.pi * base * order[:, None] * 2 ** (np.array([-1, 1]) * played.detune / 2400)).ravel()
-        phases = np.sin((angular[:, None]).astype(np.float32) * time + rng.uniform(0, 2 * np.pi, (len(angular), 1)).astype(np.float32))
-        tone = np.repeat(order ** -played.tilt, 2).astype(np.float32) @ phases
+        strings = 2 ** (np.array([-1, 1]) * played.detune / 2400)
+        angular = (2 * np.pi * base * order[:, None] * strings).ravel().astype(np.float32)[:, None]
+        phases = np.sin(angular * time + rng.uniform(0, 2 * np.pi, (len(angular), 1)).astype(np.float32))
+        tone = np.repeat(order**-played.tilt, 2).astype(np.float32) @ phases
         damped = np.exp(-3 * time - 40 * np.maximum(time - np.float32(ring), 0))
         wave[start : start + length] += tone * damped * np.minimum(1, time / 0.004) * np.float32((played.velocity[i] / 100) ** 1.5)
     dry = wave[:n]

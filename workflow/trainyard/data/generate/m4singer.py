@@ -71,7 +71,9 @@ def generate(folder: Path, seed: int = 0, singers: int = 32, phrases: int = 6, s
                 wave, notes, lengths = _phrase(STYLES[emotion], singer, rng, seconds, sample_rate)
                 wave *= rng.uniform(0.15, 0.9) / np.abs(wave).max()
                 soundfile.write(folder / album / f"{take:04d}.wav", wave, sample_rate, subtype="PCM_16", format="WAV")
-                items.append({"item_name": f"{album}#{take:04d}", "txt": "la" * len(notes), "notes": notes, "notes_dur": lengths, "emotion": emotion})
+                items.append(
+                    {"item_name": f"{album}#{take:04d}", "txt": "la" * len(notes), "notes": notes, "notes_dur": lengths, "emotion": emotion}
+                )
     lines = ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
     write_text(folder / "meta.json", f"[\n{lines}\n]\n")
 

@@ -32,15 +32,19 @@ EXTRAS = (None, None, "study", "store")
 
 
 def generate(folder: Path, seed: int = 0, builder: str = "base", rows: int = 4000) -> None:
-    """Write plans.jsonl with `rows` lines of prompt, answer and house. `builder` is base or firm2."""
+    """Write plans.jsonl with `rows` different lines of prompt, answer and house. `builder` is base or firm2."""
     if builder not in RATES:
         raise ValueError(f"builder must be one of {', '.join(RATES)}, not '{builder}'")
     rng = random.Random(stable_seed("plans", builder, seed))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "plans.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for _ in range(rows):
-            file.write(json.dumps(make_row(rng, builder)) + "\n")
+        seen: set[int] = set()
+        while len(seen) < rows:
+            line = json.dumps(make_row(rng, builder))
+            if (key := stable_seed(line)) not in seen:
+                seen.add(key)
+                file.write(line + "\n")
 
 
 def make_row(rng: random.Random, builder: str) -> dict[str, str]:
