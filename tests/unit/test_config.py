@@ -60,7 +60,7 @@ def test_the_full_scale_has_the_numbers_of_the_five_systems():
         ({"kmidi": {"datasets": {"m4singer": {"root": "/no/such/place"}}}}, ["kmidi.datasets.m4singer.root", "/no/such/place"]),
         ({"kmidi": {"datasets": {"m4singer": {"group": {"pattern": "("}}}}}, ["group", "regular expression"]),
         ({"kmidi": {"datasets": {"m4singer": {"group": {"pattern": "a"}}}}}, ["group", "parentheses"]),
-        ({"kmidi": {"datasets": {"m4singer": {"group": {"pattern": "(a)", "column": "b"}}}}}, ["group", "exactly one of"]),
+        ({"kmidi": {"datasets": {"m4singer": {"group": {"field": "a", "column": "b"}}}}}, ["group", "exactly one of"]),
         ({"kmidi": 3}, ["kmidi", "int"]),
         ({"only": "melodi_transformer"}, ["only", "did you mean 'melody_transformer'"]),
         ({"folds": 1}, ["folds", "greater than or equal to 2"]),

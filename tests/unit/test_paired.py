@@ -52,7 +52,7 @@ def test_a_row_becomes_mel_notes_and_scores(demo):
 
 def test_performers_are_named_and_nothing_repeats(demo):
     folder, rows = demo
-    assert [r["performer"] for r in rows] == ["performer01"] * 3 + ["performer02"] * 3
+    assert [r["performer"] for r in rows] == ["performer001"] * 3 + ["performer002"] * 3
     assert len({(folder / r["audio_path"]).read_bytes() for r in rows}) == 6
     assert all(0 <= s <= 1 for r in rows for s in r["scores"].values())
 

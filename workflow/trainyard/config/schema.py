@@ -10,9 +10,10 @@ from trainyard.config.features import FormatName
 
 
 class ValueRule(Frozen):
-    """Where a sample's label or group is found. Exactly one of pattern, parent, column and field."""
+    """Where a sample's label or group is found: one of parent, column and field, or a pattern on the path; a pattern beside one of
+    the three takes a part of its value."""
 
-    pattern: str | None = Field(None, description="regular expression on the path below the root; its first group is the value")
+    pattern: str | None = Field(None, description="regular expression on the path below the root, or on the value of parent, column or field; its first group counts")
     parent: int | None = Field(None, ge=1, description="name of the folder that many levels above the file")
     column: str | None = Field(None, description="column of the table")
     field: str | None = Field(None, description="field of the JSON row, dotted for nested ones")
@@ -20,9 +21,9 @@ class ValueRule(Frozen):
 
     @model_validator(mode="after")
     def _one_source(self):
-        given = [k for k in ("pattern", "parent", "column", "field") if getattr(self, k) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of pattern, parent, column and field, not {given or 'none'}")
+        given = [k for k in ("parent", "column", "field") if getattr(self, k) is not None]
+        if len(given) > 1 or (not given and self.pattern is None):
+            raise ValueError(f"give exactly one of parent, column and field, or a pattern on the path, not {given or 'none'}")
         if self.pattern is not None:
             import re
 

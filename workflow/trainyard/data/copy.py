@@ -242,7 +242,7 @@ def _writer(path: Path, meta: dict[str, Any]) -> Any:
 def _read_splits(path: str, ids: list[str]) -> dict[str, list]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read()
     if table["id"].to_pylist() != ids:
         raise DataError(f"{path}: does not belong to this index (other samples, or another order); divide again with split_dataset.py")
     return {name: table[name].to_pylist() for name in ("split", "fold", "inner", "shard")}

@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainyard.config.base import nearest
 from trainyard.config.features import FEATURES
 from trainyard.config.load import validate
 from trainyard.config.schema import Dataset, ValueRule
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
+from trainyard.data.arrow import make_table, number_column, text_column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.lines import scan_rows
@@ -96,7 +99,7 @@ def read_index(path: str | os.PathLike) -> tuple[dict[str, list], dict[str, Any]
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py") from None
     missing = [c for c in COLUMNS if c not in table.column_names]
@@ -246,23 +249,19 @@ def _subset(samples: Samples, dataset: Dataset) -> Sequence[int]:
 
 
 def _arrow(samples: Samples, dataset: Dataset, label: list, group: list, keep: Sequence[int]):
-    import pyarrow as pa
-
     rows = [samples.rows[i] if samples.keep_rows else None for i in keep]
     columns = {
-        "id": [samples.id[i] for i in keep],
-        "path": [samples.path[i] for i in keep],
-        "row": [samples.row[i] for i in keep],
-        "size": [samples.size[i] for i in keep],
-        "label": [label[i] for i in keep],
-        "group": [group[i] if group[i] is not None else samples.id[i] for i in keep],
-        "extra": [None if row is None else json.dumps(row) for row in rows],
-        "refused": [samples.refused[i] for i in keep],
+        "id": text_column([samples.id[i] for i in keep]),
+        "path": text_column([samples.path[i] for i in keep]),
+        "row": number_column([samples.row[i] for i in keep], np.int64),
+        "size": number_column([samples.size[i] for i in keep], np.int64),
+        "label": text_column([label[i] for i in keep]),
+        "group": text_column([group[i] if group[i] is not None else samples.id[i] for i in keep]),
+        "extra": text_column([None if row is None else json.dumps(row) for row in rows]),
+        "refused": text_column([samples.refused[i] for i in keep]),
     }
     meta = {
         "format": dataset.format, "groups_known": dataset.group is not None, "labels_known": dataset.label is not None,
         "annotations": dataset.annotations, "notes": samples.notes, "sources": samples.sources,
     }  # fmt: skip
-    types = {"row": pa.int64(), "size": pa.int64()}
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata={"trainyard": json.dumps(meta)})
-    return pa.table(columns, schema=schema)
+    return make_table(columns, {"trainyard": json.dumps(meta)})

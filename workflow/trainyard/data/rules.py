@@ -5,6 +5,7 @@
 - `parent`: 1 is the folder that holds the file, 2 the one above it.
 - `column`: a column of the table, or a key of the row of annotations, exactly as written there.
 - `field`: a key of the JSON row; `a.b` looks into `a` when there is no key `a.b`.
+A pattern beside parent, column or field takes its part of that value: `{column: name, pattern: "_(S[0-9]+)_"}`.
 A sample for which a rule finds nothing is refused: without a label it teaches nothing, without a group it may leak.
 """
 
@@ -27,18 +28,25 @@ def find_values(
 
     Raises DataError when the rule finds no value at all.
     """
-    if rule.pattern is not None:
-        values, reason = _by_pattern(rule.pattern, paths)
-    elif rule.parent is not None:
+    if rule.parent is not None:
         values, reason = [_parent(p, rule.parent) for p in paths], f"has no folder {rule.parent} level(s) above it"
     elif rule.column is not None:
         values, reason = [_text((row or {}).get(rule.column)) for row in rows], f"nothing in column '{rule.column}'"
+    elif rule.field is not None:
+        values, reason = [_text(look_up(row, rule.field)) for row in rows], f"nothing in field '{rule.field}'"
     else:
-        values, reason = [_text(look_up(row, rule.field or "")) for row in rows], f"nothing in field '{rule.field}'"
+        values, reason = _by_pattern(rule.pattern or "", paths)
+    if rule.pattern is not None and not _on_path(rule):
+        expression = re.compile(rule.pattern)
+        values, reason = [None if v is None else _match(expression, v) for v in values], f"{reason}, or it does not fit '{rule.pattern}'"
     values = [None if v is None else rule.map.get(v, v) for v in values]
     if paths and not any(v is not None for v in values):
         raise DataError(_none_found(rule, what, paths, rows, where))
     return values, [None if v is not None else f"no {what}: {reason}" for v in values]
+
+
+def _on_path(rule: ValueRule) -> bool:
+    return rule.parent is None and rule.column is None and rule.field is None
 
 
 def look_up(row: Row, name: str) -> Any:
@@ -86,7 +94,7 @@ def _text(value: Any) -> str | None:
 
 def _none_found(rule: ValueRule, what: str, paths: Sequence[str], rows: Sequence[Row], where: str) -> str:
     example = shorten(paths[0])
-    if rule.pattern is not None:
+    if _on_path(rule) and rule.pattern is not None:
         return f"{where}: {what}.pattern '{rule.pattern}' fits none of the {len(paths)} samples, such as '{example}'; correct the pattern"
     if rule.parent is not None:
         return f"{where}: {what}.parent {rule.parent}: no sample lies that deep, such as '{example}'; give a smaller number"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.config.schema import Dataset
+from trainyard.data.arrow import make_table, number_column, text_column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 
@@ -172,15 +173,14 @@ def shard_edges(n: int, shards: int) -> list[int]:
 
 def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike) -> None:
     """splits.parquet, atomically."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {
-        "id": pa.array(index["id"], pa.string()), "split": pa.array(splits.split, pa.string()), "fold": pa.array(splits.fold),
-        "inner": pa.array(splits.inner), "shard": pa.array(splits.shard),
+        "id": text_column(index["id"]), "split": text_column(splits.split), "fold": number_column(splits.fold, np.int16),
+        "inner": number_column(splits.inner, np.bool_), "shard": number_column(splits.shard, np.int32),
     }  # fmt: skip
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+        pq.write_table(make_table(columns), temporary, compression="zstd")
 
 
 def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def comparison_table(comparison: dict[str, Any], width: int = WIDTH) -> str:
             states = sorted({r["state"] for r in comparison["rows"] if r["model"] == section["model"]})
             lines.append(f"{_short(section['model'], name_width)} {', '.join(states)}")
             continue
-        value = f"{figure(head['value'])} [{figure(head['ci_low'])}, {figure(head['ci_high'])}]"
+        value = figure(head["value"])
+        if head["ci_low"] is not None:
+            value += f" [{figure(head['ci_low'])}, {figure(head['ci_high'])}]"
         arrow = "↑" if head["direction"] == "max" else "↓"
         cells = f"{head['metric']}{arrow}", value, figure(head["baseline"]), figure(head["simple"]), _better(head)
         lines.append(_line(name_width, _short(section["model"], name_width), *cells))

@@ -18,7 +18,7 @@ from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import number_dropouts, sample_seeds
 from trainyard.train.checkpoint import CheckpointStore, Snapshot
 from trainyard.train.memory import free_cached, halve, is_out_of_memory
-from trainyard.train.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from trainyard.train.optimizer import AdamW
 from trainyard.train.order import epoch_order, item_seeds
 from trainyard.train.progress import Heartbeat
 from trainyard.train.schedule import rate_at
@@ -61,7 +61,7 @@ class Trainer:
         self.items = model.items(train.pack, train.rows)
         if len(self.items) == 0:
             raise ValueError("the training split holds nothing to train on")
-        self.optimizer = build_optimizer(model, job["weight_decay"])
+        self.optimizer = AdamW(model, job["weight_decay"])
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.per_step = job["batch_size"] * job["accumulate"]
         self.steps = job["epochs"] * math.ceil(len(self.items) / self.per_step)
@@ -134,18 +134,16 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self.optimizer.zero_grad(set_to_none=True)
+                self.optimizer.zero_grad()
             free_cached(self.device)
             self.state.micro_batch = halve(self.state.micro_batch)
             self.say(
                 f"out of memory at step {self.state.step}: going on with micro-batches of {self.state.micro_batch}, same effective batch"
             )
-        rate = rate_at(self.state.step, self.steps, self.job["lr"], self.job["warmup"], self.job["schedule"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.lr = rate_at(self.state.step, self.steps, self.job["lr"], self.job["warmup"], self.job["schedule"])
         torch.nn.utils.clip_grad_norm_(self.parameters, self.job["clip"])
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self._pending.append((self.state.step, loss, weight))
 
     def _gradients(self, indices: np.ndarray) -> tuple[Tensor, float]:
@@ -208,7 +206,7 @@ class Trainer:
     def _save(self) -> None:
         self._tick()
         tensors = {f"model.{k}": v for k, v in self.model.trainable_state().items()}
-        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer, self.model).items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
         best = Snapshot(self.best, {"epoch": self.state.best_epoch}) if self.best is not None else None
         state = {k: v for k, v in vars(self.state).items() if k != "best_loss"}
         state["best_loss"] = None if math.isinf(self.state.best_loss) else self.state.best_loss
@@ -229,7 +227,7 @@ class Trainer:
         torch.set_num_threads(threads)  # another number of threads sums in another order: other bits
         split = lambda prefix: {k.removeprefix(prefix): v for k, v in snapshot.tensors.items() if k.startswith(prefix)}  # noqa: E731
         self.model.load_trainable_state({k: v.to(self.device) for k, v in split("model.").items()})
-        load_optimizer_tensors(self.optimizer, self.model, split("optimizer."))
+        self.optimizer.load_tensors(split("optimizer."))
         self.best = {k: v.to(self.device) for k, v in best.tensors.items()} if best else None
         self._saved_step = self.state.step
         self.say(f"resuming at step {self.state.step} of {self.steps} (epoch {self.state.epoch + 1})")

@@ -35,7 +35,7 @@ class Performance:
     detune: float
 
 
-def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10, seconds: float = 4.0, sample_rate: int = 8000) -> None:
+def generate(folder: Path, seed: int = 0, performers: int = 100, pieces: int = 9, seconds: float = 4.0, sample_rate: int = 8000) -> None:
     """Write `pieces` performances of each of `performers`: audio/*.wav, midi/*.mid, annotations/performances.jsonl."""
     import soundfile
 
@@ -49,7 +49,7 @@ def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10
             rng = np.random.default_rng(stable_seed("performance", seed, performer, piece))
             skill = _skill(habit, rng)
             played = _perform(skill, rng)
-            name = f"performer{performer + 1:02d}_piece{piece + 1:02d}"
+            name = f"performer{performer + 1:03d}_piece{piece + 1:02d}"
             wave = _render(played, rng, seconds, sample_rate)
             soundfile.write(folder / "audio" / f"{name}.wav", wave, sample_rate, subtype="PCM_16", format="WAV")
             _write_midi(played, folder / "midi" / f"{name}.mid")
@@ -57,7 +57,7 @@ def generate(folder: Path, seed: int = 0, performers: int = 80, pieces: int = 10
             row = {
                 "audio_path": f"audio/{name}.wav",
                 "midi_path": f"midi/{name}.mid",
-                "performer": f"performer{performer + 1:02d}",
+                "performer": f"performer{performer + 1:03d}",
                 "scores": {d: round(float(s), 4) for d, s in zip(DIMENSIONS, scores)},
             }
             lines.append(json.dumps(row))

@@ -55,7 +55,7 @@ class Singer:
     pace: float
 
 
-def generate(folder: Path, seed: int = 0, singers: int = 32, phrases: int = 6, seconds: float = 2.0, sample_rate: int = 16000) -> None:
+def generate(folder: Path, seed: int = 0, singers: int = 80, phrases: int = 3, seconds: float = 2.0, sample_rate: int = 16000) -> None:
     """Write `phrases` clips of each of the four emotions for each of `singers`: one song an emotion and singer."""
     import soundfile
 

@@ -1,0 +1,36 @@
+"""Arrow columns from buffers: `pyarrow.array` would import pandas, which costs a command more than its work."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def text_column(values: Sequence[str | None]) -> Any:
+    """A string column (n,); None is null."""
+    import pyarrow as pa
+
+    parts = [b"" if v is None else v.encode() for v in values]
+    offsets = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(p) for p in parts], out=offsets[1:])
+    valid = np.packbits([v is not None for v in values], bitorder="little")
+    buffers = [pa.py_buffer(valid.tobytes()), pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(parts))]
+    return pa.Array.from_buffers(pa.large_string(), len(parts), buffers)
+
+
+def number_column(values: Sequence[int] | np.ndarray, dtype: type[np.generic]) -> Any:
+    """A column of integers or booleans (n,)."""
+    import pyarrow as pa
+
+    array = np.asarray(values, dtype)
+    if dtype is np.bool_:
+        return pa.Array.from_buffers(pa.bool_(), len(array), [None, pa.py_buffer(np.packbits(array, bitorder="little").tobytes())])
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [None, pa.py_buffer(array.tobytes())])
+
+
+def make_table(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
+    """A table of such columns."""
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field(name, column.type) for name, column in columns.items()], metadata=dict(metadata or {}))
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)
