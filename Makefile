@@ -24,7 +24,7 @@ setup: .setup/done
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "installing the pinned packages into .venv"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) --no-deps -e .
 	@for profile in $(filter-out default,$(PROFILES)); do ln -sfn profiles/$$profile $$profile; done
 	@$(BIN)/python workflow/scripts/setup_environment.py

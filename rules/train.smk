@@ -81,7 +81,7 @@ rule fit_baselines:
     output:
         "results/{suite}/runs/{run}/baselines.parquet",
     params:
-        settings=PARAMS.run,
+        settings=PARAMS.task,
         base=PARAMS.base_flag,
         code=PARAMS.code("fit_baselines"),
     log:
@@ -104,7 +104,7 @@ rule evaluate_model:
     output:
         "results/{suite}/runs/{run}/metrics.json",
     params:
-        settings=PARAMS.run,
+        settings=PARAMS.task,
         code=PARAMS.code("evaluate_model"),
     log:
         "logs/evaluate_model/{suite}/{run}.log",

@@ -68,7 +68,9 @@ def test_a_learning_rate_retrains_that_model_and_a_comment_nothing(finished, hom
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("aimedres: {models: {als: {lr: 0.0005}}}\n")
     text = planned(finished, home, "--configfile", str(overlay))
-    assert "train_model" in text and "lr" in text and "copy_to_local" not in text and "run_script" not in text
+    assert "train_model" in text and "lr: 0.003 → 0.0005" in text, text
+    for rule in ("copy_to_local", "run_script", "fit_baselines"):
+        assert rule not in text, text
     model = home / "workflow/trainyard/models/tabular_mlp.py"
     source = model.read_text()
     try:

@@ -12,6 +12,10 @@ from trainyard.config.runs import Run
 
 # Machine matters: they change what a run costs, not what it learns, so they stay out of its settings.
 MACHINE = {"threads", "mem_mb", "runtime", "gpu", "hours"}
+# How it is trained: no matter to baselines and metrics.
+TRAINING = {
+    "epochs", "batch_size", "accumulate", "lr", "weight_decay", "warmup", "schedule", "clip", "select", "checkpoint",
+}  # fmt: skip
 ELSEWHERE = {"options", "dataset", "seeds", "base", "base_model", "merge", "seed"}
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
-from trainyard.config.jobs import dataset_settings, run_settings
+from trainyard.config.jobs import TRAINING, dataset_settings, run_settings
 from trainyard.dag.files import Files
 from trainyard.dag.jobs import Jobs
 from trainyard.data.stamp import data_stamp
@@ -41,6 +41,11 @@ class Params:
     def run(self, wildcards: Any) -> str:
         """Settings of a run, or of a model's first run."""
         return as_json(run_settings(self.jobs.config, self.jobs.run_of(wildcards)))
+
+    def task(self, wildcards: Any) -> str:
+        """What a run is about, without how it is trained: enough for baselines and evaluation."""
+        settings = run_settings(self.jobs.config, self.jobs.run_of(wildcards))
+        return as_json({k: v for k, v in settings.items() if k not in TRAINING})
 
     def run_value(self, key: str) -> Callable[[Any], Any]:
         """One setting of the run as a param of its own, so that the printed reason of a rerun can be read."""

@@ -28,6 +28,16 @@ def number_column(values: Sequence[int] | np.ndarray, dtype: type[np.generic]) -
     return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [None, pa.py_buffer(array.tobytes())])
 
 
+def list_column(values: Sequence[np.ndarray]) -> Any:
+    """A column of lists of float32 (n,), from n arrays of one dimension."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(v) for v in values], out=offsets[1:])
+    flat = number_column(np.concatenate([*values, np.zeros(0, np.float32)]), np.float32)
+    return pa.Array.from_buffers(pa.large_list(pa.float32()), len(values), [None, pa.py_buffer(offsets.tobytes())], children=[flat])
+
+
 def make_table(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Any:
     """A table of such columns."""
     import pyarrow as pa

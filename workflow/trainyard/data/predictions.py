@@ -12,12 +12,13 @@ A row an item (a sample, or a window of one) and part (one of the things a model
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 KINDS = ("class", "values", "tokens", "share")
-KEY = ["split", "part", "item"]
+NUMBERS = {"nll": np.float64, "correct": np.int64, "count": np.int64}
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,11 @@ class PredictionTable:
                 self._columns.setdefault(key, []).extend(value)
 
     def write(self, path: str | Path) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from trainyard.data.arrow import list_column, make_table, number_column, text_column
         from trainyard.data.files import replacing
 
-        lists = pa.list_(pa.float32())
-        arrays = {k: pa.array(v, lists) if k in ("target", "prediction") else pa.array(v) for k, v in self._columns.items()}
+        kinds = {"target": list_column, "prediction": list_column} | {k: partial(number_column, dtype=t) for k, t in NUMBERS.items()}
         with replacing(path) as temporary:
-            pq.write_table(pa.table(arrays), temporary, compression="zstd")
+            pq.write_table(make_table({k: kinds.get(k, text_column)(v) for k, v in self._columns.items()}), temporary, compression="zstd")

@@ -169,7 +169,7 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowInvalid) as error:
         raise EvaluationError(f"{path}: cannot be read as predictions: {' '.join(str(error).split())}") from None
     missing = {"item", "id", "group", "split", "part", "kind", "target", "prediction", "nll", "correct", "count"} - set(table.column_names)

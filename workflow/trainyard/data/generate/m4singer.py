@@ -4,6 +4,7 @@ No recording is copied: voices are sums of harmonics under three formants. An em
 (length of notes, vibrato, glide, leaps, jitter) and a little in its brightness; which singer and how loud say
 nothing of it. A voice grows brighter as it grows louder, as real ones do (https://doi.org/10.1121/1.2149839), and
 that is the only trace loudness leaves once the gain of every frame is taken away.
+With BRIGHTER at 0 dynamics_engine learns nothing (4.97 dB beside 4.91 for the mean contour).
 """
 
 import json
