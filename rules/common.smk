@@ -56,4 +56,9 @@ def partial_report():
     log.parent.mkdir(exist_ok=True)
     with open(log, "w") as file:
         for command in PARAMS.partial_commands():
-            subprocess.run([sys.executable, *command], check=False, stdout=file, stderr=subprocess.STDOUT)
+            subprocess.run(
+                [sys.executable, *command],
+                check=False,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )

@@ -1,17 +1,24 @@
 # Demo data, index, split and local copy (packs).
 
+COPY = (
+    "exec {PYTHON} {SCRIPTS}/copy_to_local.py --root {resources.root:q} --index {input.index:q}"
+    " --splits {input.splits:q} --settings {params.settings:q} --workers {threads}"
+    " --output-dir results/{wildcards.suite}/packs/{wildcards.dataset}"
+    " --quarantine {output.quarantine:q} --summary {output.summary:q} > {log:q} 2>&1"
+)
+
 
 rule generate_data:
     output:
         "data/demo/{suite}/{dataset}/manifest.json",
+    log:
+        "logs/generate_data/{suite}/{dataset}.log",
+    priority: 20
+    conda:
+        "../envs/train.yaml"
     params:
         settings=PARAMS.generator,
         code=PARAMS.code("generate_data"),
-    log:
-        "logs/generate_data/{suite}/{dataset}.log",
-    conda:
-        "../envs/train.yaml"
-    priority: 20
     shell:
         "exec {PYTHON} {SCRIPTS}/generate_data.py --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
 
@@ -21,18 +28,18 @@ rule index_dataset:
         FILES.demo_manifest,
     output:
         "results/{suite}/data/{dataset}/index.parquet",
-    params:
-        settings=PARAMS.dataset,
-        data=PARAMS.data_stamp,
-        code=PARAMS.code("index_dataset"),
     log:
         "logs/index_dataset/{suite}/{dataset}.log",
+    priority: 20
     conda:
         "../envs/light.yaml"
     resources:
         # A resource and not a param: where the data lie is no reason to do anything again.
         root=FILES.root,
-    priority: 20
+    params:
+        settings=PARAMS.dataset,
+        data=PARAMS.data_stamp,
+        code=PARAMS.code("index_dataset"),
     shell:
         "exec {PYTHON} {SCRIPTS}/index_dataset.py --root {resources.root:q} --settings {params.settings:q}"
         " --output {output:q} > {log:q} 2>&1"
@@ -44,14 +51,14 @@ rule split_dataset:
     output:
         table="results/{suite}/data/{dataset}/splits.parquet",
         summary="results/{suite}/data/{dataset}/splits.json",
+    log:
+        "logs/split_dataset/{suite}/{dataset}.log",
+    priority: 20
+    conda:
+        "../envs/light.yaml"
     params:
         settings=PARAMS.dataset,
         code=PARAMS.code("split_dataset"),
-    log:
-        "logs/split_dataset/{suite}/{dataset}.log",
-    conda:
-        "../envs/light.yaml"
-    priority: 20
     shell:
         "exec {PYTHON} {SCRIPTS}/split_dataset.py --index {input:q} --settings {params.settings:q}"
         " --output {output.table:q} --summary {output.summary:q} > {log:q} 2>&1"
@@ -67,27 +74,24 @@ rule copy_to_local:
         "results/{suite}/packs/{dataset}/test.safetensors",
         quarantine="results/{suite}/packs/{dataset}/quarantine.csv",
         summary="results/{suite}/packs/{dataset}/summary.json",
-    params:
-        settings=PARAMS.dataset,
-        code=PARAMS.code("copy_to_local"),
     log:
         "logs/copy_to_local/{suite}/{dataset}.log",
     benchmark:
         "benchmarks/copy_to_local/{suite}/{dataset}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         dataset=dag.one_of(JOBS.datasets_laid_out("split")),
+    priority: 20
+    conda:
+        "../envs/train.yaml"
     threads: copy_threads
     resources:
         mem_mb=1500,
         root=FILES.root,
-    priority: 20
+    params:
+        settings=PARAMS.dataset,
+        code=PARAMS.code("copy_to_local"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/copy_to_local.py --root {resources.root:q} --index {input.index:q}"
-        " --splits {input.splits:q} --settings {params.settings:q} --workers {threads}"
-        " --output-dir results/{wildcards.suite}/packs/{wildcards.dataset}"
-        " --quarantine {output.quarantine:q} --summary {output.summary:q} > {log:q} 2>&1"
+        COPY
 
 
 use rule copy_to_local as copy_to_local_folds with:
@@ -101,12 +105,31 @@ use rule copy_to_local as copy_to_local_folds with:
 
 for SHARDS in JOBS.shard_counts():
 
-    use rule copy_to_local as copy_to_local_shards with:
+    rule:
         name:
             f"copy_to_local_{SHARDS}_shards"
+        input:
+            index="results/{suite}/data/{dataset}/index.parquet",
+            splits="results/{suite}/data/{dataset}/splits.parquet",
         output:
             dag.chat_files(SHARDS),
             quarantine="results/{suite}/packs/{dataset}/quarantine.csv",
             summary="results/{suite}/packs/{dataset}/summary.json",
+        log:
+            "logs/copy_to_local/{suite}/{dataset}.log",
+        benchmark:
+            "benchmarks/copy_to_local/{suite}/{dataset}.tsv"
         wildcard_constraints:
             dataset=dag.one_of(JOBS.datasets_laid_out("chat", SHARDS)),
+        priority: 20
+        conda:
+            "../envs/train.yaml"
+        threads: copy_threads
+        resources:
+            mem_mb=1500,
+            root=FILES.root,
+        params:
+            settings=PARAMS.dataset,
+            code=PARAMS.code("copy_to_local"),
+        shell:
+            COPY

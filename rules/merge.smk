@@ -13,17 +13,17 @@ rule merge_adapters:
             "adapter_config.json",
             "certificate.json",
         ),
-    params:
-        folders=FILES.shard_folders,
-        rank=PARAMS.rank_flag,
-        code=PARAMS.code("merge_adapters"),
     log:
         "logs/merge_adapters/{suite}/{model}-{strategy}.log",
     benchmark:
         "benchmarks/merge_adapters/{suite}/{model}-{strategy}.tsv"
+    priority: 60
     conda:
         "../envs/light.yaml"
-    priority: 60
+    params:
+        folders=FILES.shard_folders,
+        rank=PARAMS.rank_flag,
+        code=PARAMS.code("merge_adapters"),
     shell:
         "exec {PYTHON} {SCRIPTS}/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.rank}"
         " --strategy {wildcards.strategy} --output results/{wildcards.suite}/merged/{wildcards.model}/{wildcards.strategy}"
@@ -40,22 +40,22 @@ rule validate_merge:
         accepted="results/{suite}/merged/{model}/accepted.json",
         evaluation="results/{suite}/merged/{model}/evaluation.json",
         predictions="results/{suite}/merged/{model}/predictions.parquet",
+    log:
+        "logs/validate_merge/{suite}/{model}.log",
+    benchmark:
+        "benchmarks/validate_merge/{suite}/{model}.tsv"
+    priority: 60
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
     params:
         settings=PARAMS.merge,
         shards=FILES.shard_folders,
         merged=PARAMS.merged_folders,
         base=PARAMS.base_flag,
         code=PARAMS.code("validate_merge"),
-    log:
-        "logs/validate_merge/{suite}/{model}.log",
-    benchmark:
-        "benchmarks/validate_merge/{suite}/{model}.tsv"
-    conda:
-        "../envs/train.yaml"
-    resources:
-        mem_mb=memory,
-        gpu=gpus,
-    priority: 60
     shell:
         "exec {PYTHON} {SCRIPTS}/validate_merge.py --settings {params.settings:q} {params.base} --shards {params.shards:q}"
         " --merged {params.merged:q} --validation {input.validation:q} --test {input.test:q} --output {output.accepted:q}"
@@ -70,12 +70,12 @@ use rule fit_baselines as fit_merged_baselines with:
         base=FILES.base,
     output:
         "results/{suite}/merged/{model}/baselines.parquet",
+    log:
+        "logs/fit_merged_baselines/{suite}/{model}.log",
     params:
         settings=PARAMS.merge,
         base=PARAMS.base_flag,
         code=PARAMS.code("fit_baselines"),
-    log:
-        "logs/fit_merged_baselines/{suite}/{model}.log",
 
 
 use rule evaluate_model as evaluate_merge with:
@@ -85,8 +85,8 @@ use rule evaluate_model as evaluate_merge with:
         info="results/{suite}/merged/{model}/evaluation.json",
     output:
         "results/{suite}/merged/{model}/metrics.json",
+    log:
+        "logs/evaluate_merge/{suite}/{model}.log",
     params:
         settings=PARAMS.merge,
         code=PARAMS.code("evaluate_model"),
-    log:
-        "logs/evaluate_merge/{suite}/{model}.log",

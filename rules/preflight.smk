@@ -8,18 +8,18 @@ rule preflight_check:
         base=FILES.base,
     output:
         "results/{suite}/preflight/{model}.json",
-    params:
-        settings=PARAMS.run,
-        base=PARAMS.base_flag,
-        code=PARAMS.code("preflight_check"),
     log:
         "logs/preflight_check/{suite}/{model}.log",
+    priority: 10
     conda:
         "../envs/train.yaml"
     resources:
         mem_mb=memory,
         gpu=gpus,
-    priority: 10
+    params:
+        settings=PARAMS.run,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("preflight_check"),
     shell:
         "exec {PYTHON} {SCRIPTS}/preflight_check.py --settings {params.settings:q} --train {input.train:q}"
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"

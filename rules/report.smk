@@ -12,12 +12,12 @@ rule compare_models:
             labels={"suite": "{suite}"},
         ),
         rows="results/{suite}/comparison.json",
-    params:
-        code=PARAMS.code("compare_models"),
     log:
         "logs/compare_models/{suite}.log",
     conda:
         "../envs/light.yaml"
+    params:
+        code=PARAMS.code("compare_models"),
     shell:
         "exec {PYTHON} {SCRIPTS}/compare_models.py --suite {wildcards.suite} --metrics {input.metrics:q}"
         " --output {output.table:q} --json {output.rows:q} > {log:q} 2>&1"
@@ -28,15 +28,19 @@ rule build_report:
         FILES.comparisons(),
         splits=FILES.split_summaries(),
     output:
-        page=report("results/report/index.html", caption="../workflow/report/page.rst", category="Report"),
+        page=report(
+            "results/report/index.html",
+            caption="../workflow/report/page.rst",
+            category="Report",
+        ),
         status="results/report/STATUS.md",
-    params:
-        suites=JOBS.active_suites(),
-        code=PARAMS.code("build_report"),
     log:
         "logs/build_report/report.log",
     conda:
         "../envs/light.yaml"
+    params:
+        suites=JOBS.active_suites(),
+        code=PARAMS.code("build_report"),
     shell:
         "exec {PYTHON} {SCRIPTS}/build_report.py --results results --output {output.page:q} --status {output.status:q}"
         " --checkpoints checkpoints --suites {params.suites:q} > {log:q} 2>&1"

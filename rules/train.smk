@@ -5,19 +5,25 @@ rule build_base_model:
     input:
         unpack(FILES.base_packs),
     output:
-        multiext("results/{suite}/base/{model}/", "config.json", "model.safetensors", "tokenizer.json", "base.json"),
-    params:
-        settings=PARAMS.base_model,
-        code=PARAMS.code("build_base_model"),
+        multiext(
+            "results/{suite}/base/{model}/",
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "base.json",
+        ),
     log:
         "logs/build_base_model/{suite}/{model}.log",
     benchmark:
         "benchmarks/build_base_model/{suite}/{model}.tsv"
+    priority: 100
     conda:
         "../envs/train.yaml"
     resources:
         mem_mb=memory,
-    priority: 100
+    params:
+        settings=PARAMS.base_model,
+        code=PARAMS.code("build_base_model"),
     shell:
         "exec {PYTHON} {SCRIPTS}/build_base_model.py --settings {params.settings:q} --train {input.train:q}"
         " --validation {input.validation:q} --output results/{wildcards.suite}/base/{wildcards.model}"
@@ -34,6 +40,20 @@ rule train_model:
         history="results/{suite}/runs/{run}/history.csv",
         predictions="results/{suite}/runs/{run}/predictions.parquet",
         info="results/{suite}/runs/{run}/train.json",
+    log:
+        "logs/train_model/{suite}/{run}.log",
+    benchmark:
+        "benchmarks/train_model/{suite}/{run}.tsv"
+    wildcard_constraints:
+        run=dag.one_of(JOBS.runs_saved_as("model")),
+    priority: 50
+    conda:
+        "../envs/train.yaml"
+    threads: run_threads
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=gpus,
     params:
         settings=PARAMS.run,
         epochs=PARAMS.run_value("epochs"),
@@ -42,20 +62,6 @@ rule train_model:
         seed=PARAMS.run_value("seed"),
         base=PARAMS.base_flag,
         code=PARAMS.code("train_model"),
-    log:
-        "logs/train_model/{suite}/{run}.log",
-    benchmark:
-        "benchmarks/train_model/{suite}/{run}.tsv"
-    conda:
-        "../envs/train.yaml"
-    wildcard_constraints:
-        run=dag.one_of(JOBS.runs_saved_as("model")),
-    threads: run_threads
-    resources:
-        mem_mb=memory,
-        runtime=minutes,
-        gpu=gpus,
-    priority: 50
     shell:
         "exec {PYTHON} {SCRIPTS}/train_model.py --settings {params.settings:q} --train {input.train:q}"
         " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
@@ -80,16 +86,16 @@ rule fit_baselines:
         base=FILES.base,
     output:
         "results/{suite}/runs/{run}/baselines.parquet",
-    params:
-        settings=PARAMS.task,
-        base=PARAMS.base_flag,
-        code=PARAMS.code("fit_baselines"),
     log:
         "logs/fit_baselines/{suite}/{run}.log",
     conda:
         "../envs/light.yaml"
     resources:
         mem_mb=1000,
+    params:
+        settings=PARAMS.task,
+        base=PARAMS.base_flag,
+        code=PARAMS.code("fit_baselines"),
     shell:
         "exec {PYTHON} {SCRIPTS}/fit_baselines.py --settings {params.settings:q} --train {input.train:q}"
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
@@ -103,16 +109,16 @@ rule evaluate_model:
         info="results/{suite}/runs/{run}/train.json",
     output:
         "results/{suite}/runs/{run}/metrics.json",
-    params:
-        settings=PARAMS.task,
-        code=PARAMS.code("evaluate_model"),
     log:
         "logs/evaluate_model/{suite}/{run}.log",
-    conda:
-        "../envs/light.yaml"
     wildcard_constraints:
         run=dag.one_of(JOBS.runs_saved_as("any")),
     priority: 30
+    conda:
+        "../envs/light.yaml"
+    params:
+        settings=PARAMS.task,
+        code=PARAMS.code("evaluate_model"),
     shell:
         "exec {PYTHON} {SCRIPTS}/evaluate_model.py --settings {params.settings:q} --predictions {input.predictions:q}"
         " --baselines {input.baselines:q} --train-json {input.info:q} --output {output:q} > {log:q} 2>&1"
@@ -124,20 +130,20 @@ rule run_script:
     output:
         metrics="results/{suite}/runs/{run}/metrics.json",
         info="results/{suite}/runs/{run}/train.json",
-    params:
-        settings=PARAMS.script,
-        code=PARAMS.code("run_script"),
     log:
         "logs/run_script/{suite}/{run}.log",
     benchmark:
         "benchmarks/run_script/{suite}/{run}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         run=dag.one_of(JOBS.script_names),
+    priority: 30
+    conda:
+        "../envs/train.yaml"
     resources:
         mem_mb=1500,
-    priority: 30
+    params:
+        settings=PARAMS.script,
+        code=PARAMS.code("run_script"),
     shell:
         "exec {PYTHON} {SCRIPTS}/run_script.py --script {input:q} --settings {params.settings:q}"
-        " --output results/{wildcards.suite}/runs/{wildcards.run} --threads {threads} --log {log:q}"
+        " --output results/{wildcards.suite}/runs/{wildcards.run} --threads {threads} --watch-parent --log {log:q}"

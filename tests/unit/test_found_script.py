@@ -108,7 +108,7 @@ CHILDREN = (
 def test_the_time_limit_ends_the_whole_process_group(tmp_path):
     pids = tmp_path / "pids"
     script = write(tmp_path / "train_slow.py", CHILDREN.format(pids=pids) + "print('still here', flush=True)\ntime.sleep(600)\n")
-    outcome = run_script(script, [], tmp_path / "work", minutes=0.05)
+    outcome = run_script(script, [], tmp_path / "work", tmp_path / "output", minutes=0.05)
     assert outcome.ended == "timeout" and gone(int(pids.read_text()))
     with pytest.raises(ScriptError, match="stopped after 0.05 minutes"):
         check_outcome(outcome, 0.05, None)
@@ -117,7 +117,7 @@ def test_the_time_limit_ends_the_whole_process_group(tmp_path):
 def test_children_that_outlive_a_script_are_ended(tmp_path):
     pids = tmp_path / "pids"
     script = write(tmp_path / "train_quick.py", CHILDREN.format(pids=pids))
-    outcome = run_script(script, [], tmp_path / "work", minutes=1)
+    outcome = run_script(script, [], tmp_path / "work", tmp_path / "output", minutes=1)
     assert (outcome.code, outcome.ended) == (0, "exit") and gone(int(pids.read_text()))
 
 

@@ -14,7 +14,8 @@ from trainyard.command import run_command, thread_limit
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help="the run's settings: JSON, or @file")
-    for split in ("train", "validation", "test"):
+    parser.add_argument("--train", required=True, nargs="+", help="pack of the training split; of a merged model, all its shards")
+    for split in ("validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder of the base model, whose tokenizer is used")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -24,19 +25,20 @@ def main() -> None:
 
     from trainyard.config.jobs import read_settings
     from trainyard.data.predictions import PredictionTable
-    from trainyard.data.views import open_view
+    from trainyard.data.views import joined, open_view
 
     settings = read_settings(args.settings)
     if args.base_model:
         settings["base_model"] = args.base_model
     fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines
-    train = open_view(args.train, "train", settings["fold"])
     table = PredictionTable()
-    for split in ("validation", "test"):
-        held = open_view(getattr(args, split), split, settings["fold"])
-        for baseline in fit(settings, train, held):
-            table.add(held.pack, baseline.items, split, baseline.parts, level=baseline.level, name=baseline.name)
-            print(f"{split}: {baseline.level}: {baseline.name}: {', '.join(baseline.parts)}")
+    with joined(args.train) as pack:
+        train = open_view(pack, "train", settings["fold"])
+        for split in ("validation", "test"):
+            held = open_view(getattr(args, split), split, settings["fold"])
+            for baseline in fit(settings, train, held):
+                table.add(held.pack, baseline.items, split, baseline.parts, level=baseline.level, name=baseline.name)
+                print(f"{split}: {baseline.level}: {baseline.name}: {', '.join(baseline.parts)}")
     table.write(args.output)
 
 

@@ -47,7 +47,7 @@ def main() -> int:
         old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
     arguments = script_arguments(source.decode("utf-8", "replace"), settings, output.resolve())
     print(f"{settings['suite']}/{settings['run']}: {args.script} {' '.join(arguments)}", flush=True)
-    outcome = run_script(args.script, arguments, work, minutes, args.watch_parent)
+    outcome = run_script(args.script, arguments, work, output, minutes, args.watch_parent)
     check_outcome(outcome, minutes, log)
     metrics, notes = read_script_metrics([output, work])
     for note in notes:

@@ -1,6 +1,10 @@
 """Which rows of which pack a run trains, validates and tests on."""
 
 import importlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,3 +45,20 @@ def open_view(path: str | Path, split: str, fold: int = 0) -> View:
     folds, inner = np.asarray(pack.fixed("fold")), np.asarray(pack.fixed("inner")).astype(bool)
     chosen = {"test": folds == fold, "validation": (folds != fold) & inner, "train": (folds != fold) & ~inner}[split]
     return View(pack, np.flatnonzero(chosen))
+
+
+@contextmanager
+def joined(paths: Sequence[str | Path]) -> Iterator[Path]:
+    """One pack for several: itself, or chat shards end to end in a temporary file."""
+    if len(paths) == 1:
+        yield Path(paths[0])
+        return
+    if not all(str(p).endswith(".jsonl") for p in paths):
+        raise ValueError("only chat packs (.jsonl) can be joined: give one pack")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "train.jsonl"
+        with open(whole, "wb") as out:
+            for path in paths:
+                with open(path, "rb") as part:
+                    shutil.copyfileobj(part, out, 1 << 20)
+        yield whole

@@ -55,14 +55,15 @@ def script_arguments(source: str, settings: dict[str, Any], output: Path) -> lis
     return arguments + [str(a) for a in settings.get("extra_args") or ()]
 
 
-def run_script(script: Path, arguments: list[str], folder: Path, minutes: float, watch_parent: bool = False) -> Outcome:
+def run_script(script: Path, arguments: list[str], folder: Path, output: Path, minutes: float, watch_parent: bool = False) -> Outcome:
     """Run it in `folder`, output going where ours goes; at the end none of its process group is left.
 
+    TRAINYARD_OUTPUT_DIR in its environment is `output`, for scripts that have no such flag.
     Stopped after `minutes`, on SIGTERM or SIGINT to us, and with `watch_parent` when the process that started us is
     gone: first asked (the same signal), after ten seconds killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg")}
+    environment = {**os.environ, "TRAINYARD_OUTPUT_DIR": str(output), "PYTHONUNBUFFERED": "1", "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg")}
     asked: list[int] = []
     before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
     parent, started = os.getppid(), time.monotonic()
