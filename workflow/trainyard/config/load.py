@@ -79,6 +79,18 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
     data = merge(data, overlay)
     where = f"{name} (your overlay on {file})" if overlay else file
     suite = validate(Suite, data, where)
+    for key, model in suite.models.items():
+        place = f"{name}.models.{key}"
+        if model.dataset not in suite.datasets:
+            raise ConfigError(f"{place}.dataset: no dataset '{model.dataset}' in this suite{nearest(model.dataset, list(suite.datasets))}")
+        wanted, found = ARCHITECTURES[model.architecture].format, suite.datasets[model.dataset].format
+        if wanted != found:
+            raise ConfigError(f"{place}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
+        if model.architecture == "lora" and model.base_model is None and model.base.dataset not in suite.datasets:
+            raise ConfigError(
+                f"{place}.base_model: give the folder or hub name of a base model; or, for a tiny one, in base.dataset the chat dataset "
+                f"it is pretrained on: there is no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(suite.datasets))}"
+            )
     models = {}
     for key, model in suite.models.items():
         options = validate(ARCHITECTURES[model.architecture].options, model.options, f"{where}: models.{key}.options")
@@ -93,18 +105,6 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
         datasets[key] = dataset.model_copy(update=update)
         if dataset.root and not Path(dataset.root).expanduser().exists():
             raise ConfigError(f"{name}.datasets.{key}.root: no such file or folder: {dataset.root}; mount it or correct the path")
-    for key, model in models.items():
-        where = f"{name}.models.{key}"
-        if model.dataset not in datasets:
-            raise ConfigError(f"{where}.dataset: no dataset '{model.dataset}' in this suite{nearest(model.dataset, list(datasets))}")
-        wanted, found = ARCHITECTURES[model.architecture].format, datasets[model.dataset].format
-        if wanted != found:
-            raise ConfigError(f"{where}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
-        if model.architecture == "lora" and model.base_model is None and model.base.dataset not in datasets:
-            raise ConfigError(
-                f"{where}.base_model: give the folder or hub name of a base model; or, for a tiny one, in base.dataset the chat dataset "
-                f"it is pretrained on: there is no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(datasets))}"
-            )
     discover = suite.discover
     if discover and not Path(discover.root).expanduser().is_dir() and (home / discover.root).is_dir():
         # The shipped examples, when the workflow runs in another folder than its own.
