@@ -1,5 +1,4 @@
 # What the rules share: the resolved configuration, and resources as named functions.
-import shlex
 import subprocess
 
 from snakemake.exceptions import WorkflowError
@@ -15,8 +14,7 @@ except ConfigError as mistake:
 
 FILES = dag.Files(JOBS)
 PARAMS = dag.Params(JOBS, FILES)
-PYTHON = shlex.quote(sys.executable)
-SCRIPTS = shlex.quote(str(HOME / "workflow" / "scripts"))
+dag.set_shell_environment(HOME)
 
 
 wildcard_constraints:

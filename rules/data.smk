@@ -1,7 +1,7 @@
 # Demo data, index, split and local copy (packs).
 
 COPY = (
-    "exec {PYTHON} {SCRIPTS}/copy_to_local.py --root {resources.root:q} --index {input.index:q}"
+    'exec python "$SCRIPTS"/copy_to_local.py --root {resources.root:q} --index {input.index:q}'
     " --splits {input.splits:q} --settings {params.settings:q} --workers {threads}"
     " --output-dir results/{wildcards.suite}/packs/{wildcards.dataset}"
     " --quarantine {output.quarantine:q} --summary {output.summary:q} > {log:q} 2>&1"
@@ -20,7 +20,7 @@ rule generate_data:
         settings=PARAMS.generator,
         code=PARAMS.code("generate_data"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/generate_data.py --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
+        'exec python "$SCRIPTS"/generate_data.py --settings {params.settings:q} --output {output:q} > {log:q} 2>&1'
 
 
 rule index_dataset:
@@ -41,7 +41,7 @@ rule index_dataset:
         data=PARAMS.data_stamp,
         code=PARAMS.code("index_dataset"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/index_dataset.py --root {resources.root:q} --settings {params.settings:q}"
+        'exec python "$SCRIPTS"/index_dataset.py --root {resources.root:q} --settings {params.settings:q}'
         " --output {output:q} > {log:q} 2>&1"
 
 
@@ -60,7 +60,7 @@ rule split_dataset:
         settings=PARAMS.dataset,
         code=PARAMS.code("split_dataset"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/split_dataset.py --index {input:q} --settings {params.settings:q}"
+        'exec python "$SCRIPTS"/split_dataset.py --index {input:q} --settings {params.settings:q}'
         " --output {output.table:q} --summary {output.summary:q} > {log:q} 2>&1"
 
 

@@ -25,7 +25,7 @@ rule merge_adapters:
         rank=PARAMS.rank_flag,
         code=PARAMS.code("merge_adapters"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.rank}"
+        'exec python "$SCRIPTS"/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.rank}'
         " --strategy {wildcards.strategy} --output results/{wildcards.suite}/merged/{wildcards.model}/{wildcards.strategy}"
         " > {log:q} 2>&1"
 
@@ -57,7 +57,7 @@ rule validate_merge:
         base=PARAMS.base_flag,
         code=PARAMS.code("validate_merge"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/validate_merge.py --settings {params.settings:q} {params.base} --shards {params.shards:q}"
+        'exec python "$SCRIPTS"/validate_merge.py --settings {params.settings:q} {params.base} --shards {params.shards:q}'
         " --merged {params.merged:q} --validation {input.validation:q} --test {input.test:q} --output {output.accepted:q}"
         " --evaluation {output.evaluation:q} --predictions {output.predictions:q} --threads {threads} > {log:q} 2>&1"
 

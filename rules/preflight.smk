@@ -21,6 +21,6 @@ rule preflight_check:
         base=PARAMS.base_flag,
         code=PARAMS.code("preflight_check"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/preflight_check.py --settings {params.settings:q} --train {input.train:q}"
+        'exec python "$SCRIPTS"/preflight_check.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
         " --output {output:q} > {log:q} 2>&1"

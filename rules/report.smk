@@ -19,7 +19,7 @@ rule compare_models:
     params:
         code=PARAMS.code("compare_models"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/compare_models.py --suite {wildcards.suite} --metrics {input.metrics:q}"
+        'exec python "$SCRIPTS"/compare_models.py --suite {wildcards.suite} --metrics {input.metrics:q}'
         " --output {output.table:q} --json {output.rows:q} > {log:q} 2>&1"
 
 
@@ -42,5 +42,5 @@ rule build_report:
         suites=JOBS.active_suites(),
         code=PARAMS.code("build_report"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/build_report.py --results results --output {output.page:q} --status {output.status:q}"
+        'exec python "$SCRIPTS"/build_report.py --results results --output {output.page:q} --status {output.status:q}'
         " --checkpoints checkpoints --suites {params.suites:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule build_base_model:
         settings=PARAMS.base_model,
         code=PARAMS.code("build_base_model"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/build_base_model.py --settings {params.settings:q} --train {input.train:q}"
+        'exec python "$SCRIPTS"/build_base_model.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --output results/{wildcards.suite}/base/{wildcards.model}"
         " --threads {threads} > {log:q} 2>&1"
 
@@ -63,7 +63,7 @@ rule train_model:
         base=PARAMS.base_flag,
         code=PARAMS.code("train_model"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/train_model.py --settings {params.settings:q} --train {input.train:q}"
+        'exec python "$SCRIPTS"/train_model.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
         " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
         " --code {params.code} --threads {threads} --watch-parent --log {log:q}"
@@ -97,7 +97,7 @@ rule fit_baselines:
         base=PARAMS.base_flag,
         code=PARAMS.code("fit_baselines"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/fit_baselines.py --settings {params.settings:q} --train {input.train:q}"
+        'exec python "$SCRIPTS"/fit_baselines.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
         " --output {output:q} > {log:q} 2>&1"
 
@@ -120,7 +120,7 @@ rule evaluate_model:
         settings=PARAMS.task,
         code=PARAMS.code("evaluate_model"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/evaluate_model.py --settings {params.settings:q} --predictions {input.predictions:q}"
+        'exec python "$SCRIPTS"/evaluate_model.py --settings {params.settings:q} --predictions {input.predictions:q}'
         " --baselines {input.baselines:q} --train-json {input.info:q} --output {output:q} > {log:q} 2>&1"
 
 
@@ -145,5 +145,5 @@ rule run_script:
         settings=PARAMS.script,
         code=PARAMS.code("run_script"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/run_script.py --script {input:q} --settings {params.settings:q}"
+        'exec python "$SCRIPTS"/run_script.py --script {input:q} --settings {params.settings:q}'
         " --output results/{wildcards.suite}/runs/{wildcards.run} --threads {threads} --watch-parent --log {log:q}"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from trainyard.train.checkpoint import CheckpointStore, Snapshot
 
 
@@ -69,7 +68,7 @@ def test_second_process_is_refused(tmp_path):
 
 
 def test_no_pickle_in_the_tree():
-    sources = [p for p in (Path(__file__).parents[2] / "workflow").rglob("*.py")]
+    sources = list((Path(__file__).parents[2] / "workflow").rglob("*.py"))
     assert sources
     for path in sources:
         text = path.read_text(encoding="utf-8")

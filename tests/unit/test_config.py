@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trainyard.config import ConfigError, list_runs, list_scripts, load_config
 from trainyard.config.jobs import read_settings, run_settings, typed_options
 
@@ -36,8 +35,15 @@ def test_the_full_scale_has_the_numbers_of_the_five_systems():
         "emotion_recognizer": 2, "dynamics_engine": 1, "harmony_predictor": 1, "melody_transformer": 3, "groove_predictor": 1,
     }  # fmt: skip
     video = load(suites=["mono_to_3d"], scale="full").suites["mono_to_3d"]
-    assert {name: m.options.feature_dim for name, m in video.models.items()} == {"i3d": 1024, "slowfast": 1024, "transformer": 512, "magvit": 1024}
-    assert all((m.epochs, m.batch_size, m.lr, m.weight_decay, m.checkpoint.every_epochs) == (10, 16, 1e-3, 1e-4, 2) for m in video.models.values())
+    assert {name: m.options.feature_dim for name, m in video.models.items()} == {
+        "i3d": 1024,
+        "slowfast": 1024,
+        "transformer": 512,
+        "magvit": 1024,
+    }
+    assert all(
+        (m.epochs, m.batch_size, m.lr, m.weight_decay, m.checkpoint.every_epochs) == (10, 16, 1e-3, 1e-4, 2) for m in video.models.values()
+    )
     given = {"housebrain": {"models": {"housebrain": {"base_model": "some/hub-name"}}}}
     chat = load(suites=["housebrain"], scale="full", **given).suites["housebrain"].models["housebrain"]
     numbers = (chat.batch_size, chat.accumulate, chat.options.max_length, chat.epochs, chat.lr, chat.options.r)

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-
 from trainyard.train.fingerprint import canonical_source, code_fingerprint
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -58,7 +57,9 @@ def test_comments_docstrings_and_format_change_nothing():
     assert canonical_source(BEFORE) == canonical_source(AFTER)
 
 
-@pytest.mark.parametrize("old, new", [("b=2", "b=3"), ("x: int = 1", "x: int = 2"), (".2f", ".3f"), ("if x", "if not x"), ("math.pi", "math.e")])
+@pytest.mark.parametrize(
+    "old, new", [("b=2", "b=3"), ("x: int = 1", "x: int = 2"), (".2f", ".3f"), ("if x", "if not x"), ("math.pi", "math.e")]
+)
 def test_code_changes_are_seen(old, new):
     assert canonical_source(BEFORE.replace(old, new)) != canonical_source(BEFORE)
 
@@ -72,4 +73,6 @@ def test_imports_are_followed_and_models_are_apart():
 
 def test_equal_on_every_python():
     # Written down from CPython 3.11, 3.12 and 3.13: whichever runs this test must agree.
-    assert hashlib.sha256(canonical_source(BEFORE).encode()).hexdigest() == "5e916cf92faf4dfa24c1de8f6b4929bced34f4421ed1546f5c918b78b6ff0cec"
+    assert (
+        hashlib.sha256(canonical_source(BEFORE).encode()).hexdigest() == "5e916cf92faf4dfa24c1de8f6b4929bced34f4421ed1546f5c918b78b6ff0cec"
+    )

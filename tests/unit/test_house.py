@@ -33,7 +33,10 @@ def test_light_commands_start_without_torch(name):
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trainyard")
     }
-    program = f"import importlib, sys\nfor m in {sorted(modules)!r}: importlib.import_module(m)\nprint(sorted(m for m in sys.modules if m in ('torch', 'transformers', 'peft')))"
+    program = (
+        f"import importlib, sys\nfor m in {sorted(modules)!r}: importlib.import_module(m)\n"
+        "print(sorted(m for m in sys.modules if m in ('torch', 'transformers', 'peft')))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save
 from toy import JOB, ToyModel, toy_view
-
 from trainyard.train.checkpoint import CheckpointStore
 from trainyard.train.device import set_up
 from trainyard.train.loop import Diverged, Trainer

@@ -8,17 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-
 from trainyard.data.pack import Pack, PackError, PackWriter
 
 
 def write(path, samples):
     with PackWriter(path, {"format": "test"}) as writer:
         for i, (fixed, notes, name) in enumerate(samples):
-            writer.add({"x": np.asarray(fixed, np.float32), "label": np.int64(i)}, {"notes": np.asarray(notes, np.int16).reshape(-1, 2), "id": name})
+            writer.add(
+                {"x": np.asarray(fixed, np.float32), "label": np.int64(i)},
+                {"notes": np.asarray(notes, np.int16).reshape(-1, 2), "id": name},
+            )
 
 
-@given(st.lists(st.tuples(st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3), st.lists(st.tuples(st.integers(-99, 99), st.integers(0, 9)), max_size=5), st.text(st.characters(exclude_categories=["Cs"]), max_size=6)), min_size=1, max_size=6))  # fmt: skip
+FIXED = st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3)
+NOTES = st.lists(st.tuples(st.integers(-99, 99), st.integers(0, 9)), max_size=5)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+@given(st.lists(st.tuples(FIXED, NOTES, NAMES), min_size=1, max_size=6))
 def test_round_trip(tmp_path_factory, samples):
     path = tmp_path_factory.mktemp("pack") / "a.safetensors"
     write(path, samples)
@@ -70,7 +77,9 @@ def test_lying_headers_are_refused(tmp_path, change):
         Pack(path)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff" * 8, struct.pack("<Q", 1 << 60) + b"{}", struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 9) + b"not json!"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff" * 8, struct.pack("<Q", 1 << 60) + b"{}", struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 9) + b"not json!"]
+)
 def test_not_safetensors_is_refused(tmp_path, data):
     path = tmp_path / "a.safetensors"
     path.write_bytes(data)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-
 from trainyard.data.pack import Pack, PackWriter
 from trainyard.data.predictions import PartOutput
 from trainyard.data.views import View
@@ -33,7 +32,11 @@ class ToyModel(TrainyardModel):
         if seeds is not None:
             self.seen += items[:, 0].tolist()
             x = x + np.stack([np.random.default_rng(s).normal(0, 0.01, x.shape[1]) for s in seeds])
-        return {"x": torch.from_numpy(np.float32(x)), "y": torch.from_numpy(np.array(pack.fixed("y")[items[:, 0]])), "weight": torch.ones(len(items))}
+        return {
+            "x": torch.from_numpy(np.float32(x)),
+            "y": torch.from_numpy(np.array(pack.fixed("y")[items[:, 0]])),
+            "weight": torch.ones(len(items)),
+        }
 
     def losses(self, batch):
         if self.training and len(batch["x"]) > self.fail_above:

@@ -1,13 +1,11 @@
 """The DAG at toy size: to the end, nothing to do afterwards, and exactly what changed afterwards."""
 
-import csv
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from workflow_runs import HOME, jobs_of, snakemake, summary
+from workflow_runs import HOME, jobs_of, snakemake, summary, table
 
 TOY = ("suites=aimedres", "only=als,train_baseline_models", "folds=2", "epochs=2", "subset_size=200")
 
@@ -41,7 +39,7 @@ def test_every_file_of_the_contract_is_there(finished):
     ):  # fmt: skip
         assert (finished / name).exists(), name
     assert {j["state"] for j in summary(finished)["jobs"]} == {"done"}
-    rows = list(csv.DictReader(open(finished / "results/aimedres/comparison.csv")))
+    rows = table(finished / "results/aimedres/comparison.csv")
     gathered = [r for r in rows if r["model"] == "als" and r["run"] == "" and r["split"] == "test"]
     assert gathered and all(int(r["runs"]) == 2 for r in gathered)
 
@@ -98,7 +96,16 @@ def test_bare_profile_names_resolve_from_the_root(profile, tmp_path):
 def test_all_five_suites_are_planned_whole(tmp_path):
     done = snakemake(tmp_path, "-n")
     assert done.returncode == 0, done.stderr
-    for word in ("melody_transformer", "fusion", "magvit", "housebrain-shard06", "parkinsons-fold5", "merge_adapters", "validate_merge", "build_report"):
+    for word in (
+        "melody_transformer",
+        "fusion",
+        "magvit",
+        "housebrain-shard06",
+        "parkinsons-fold5",
+        "merge_adapters",
+        "validate_merge",
+        "build_report",
+    ):
         assert word in done.stdout + done.stderr, word
 
 

@@ -1,9 +1,8 @@
 """One broken run: the others finish, everything says which and why, and the next call runs exactly what is missing."""
 
-import csv
 from collections import Counter
 
-from workflow_runs import jobs_of, snakemake, summary
+from workflow_runs import jobs_of, snakemake, summary, table
 
 CONFIG = ("suites=aimedres", "only=als,train_*", "folds=2", "epochs=1", "subset_size=200")
 GOOD = "import json, os\njson.dump({'metrics': []}, open(os.path.join(os.environ['TRAINYARD_OUTPUT_DIR'], 'metrics.json'), 'w'))\n"
@@ -30,7 +29,7 @@ def test_one_failure_stops_nothing_else(tmp_path):
     assert done["run_script", "train_good"] == 1 and done["evaluate_model", "als-fold1"] == done["evaluate_model", "als-fold2"] == 1
 
     # Comparison and report exist all the same, and show the failed row.
-    rows = list(csv.DictReader(open(tmp_path / "results/aimedres/comparison.csv")))
+    rows = table(tmp_path / "results/aimedres/comparison.csv")
     row = next(r for r in rows if r["run"] == "train_bad")
     assert row["state"] == "failed" and "column dose has no unit" in row["reason"]
     page = (tmp_path / "results/report/index.html").read_text()
@@ -42,5 +41,5 @@ def test_one_failure_stops_nothing_else(tmp_path):
     assert second.returncode == 0, second.stdout + second.stderr
     rules = Counter(rule for rule, _ in jobs_of(tmp_path, "done").elements())
     assert rules == Counter({"run_script": 1, "compare_models": 1, "build_report": 1, "all": rules["all"]})
-    rows = list(csv.DictReader(open(tmp_path / "results/aimedres/comparison.csv")))
+    rows = table(tmp_path / "results/aimedres/comparison.csv")
     assert {r["state"] for r in rows} == {"done"}

@@ -1,5 +1,6 @@
 """Running the real workflow in a folder of its own, at toy size."""
 
+import csv
 import json
 import os
 import subprocess
@@ -27,3 +28,8 @@ def summary(folder: Path) -> dict:
 def jobs_of(folder: Path, *states: str) -> Counter:
     """Rule and run of the jobs of the last call that ended in one of these states."""
     return Counter((j["rule"], j.get("run") or "") for j in summary(folder)["jobs"] if j["state"] in states)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

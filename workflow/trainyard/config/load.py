@@ -59,14 +59,19 @@ def split_list(value: Any) -> Any:
     return value
 
 
+def _read(path: Path, name: str) -> dict:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: expected a mapping")
+    return data
+
+
 def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
     file = f"config/suites/{name}.yaml"
-    try:
-        data = yaml.safe_load((home / file).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}: expected a mapping")
+    data = _read(home / file, file)
     scales = data.pop("scales", {})
     data = merge(data, scales.get(settings.scale) or {})
     validate(Suite, data, file)
@@ -79,18 +84,7 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
     data = merge(data, overlay)
     where = f"{name} (your overlay on {file})" if overlay else file
     suite = validate(Suite, data, where)
-    for key, model in suite.models.items():
-        place = f"{name}.models.{key}"
-        if model.dataset not in suite.datasets:
-            raise ConfigError(f"{place}.dataset: no dataset '{model.dataset}' in this suite{nearest(model.dataset, list(suite.datasets))}")
-        wanted, found = ARCHITECTURES[model.architecture].format, suite.datasets[model.dataset].format
-        if wanted != found:
-            raise ConfigError(f"{place}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
-        if model.architecture == "lora" and model.base_model is None and model.base.dataset not in suite.datasets:
-            raise ConfigError(
-                f"{place}.base_model: give the folder or hub name of a base model; or, for a tiny one, in base.dataset the chat dataset "
-                f"it is pretrained on: there is no dataset '{model.base.dataset}' in this suite{nearest(model.base.dataset, list(suite.datasets))}"
-            )
+    _check_models(name, suite)
     models = {}
     for key, model in suite.models.items():
         options = validate(ARCHITECTURES[model.architecture].options, model.options, f"{where}: models.{key}.options")
@@ -110,6 +104,23 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
         # The shipped examples, when the workflow runs in another folder than its own.
         discover = discover.model_copy(update={"root": str(home / discover.root)})
     return suite.model_copy(update={"models": models, "datasets": datasets, "discover": discover})
+
+
+def _check_models(name: str, suite: Suite) -> None:
+    """Every model's dataset exists and holds what the architecture reads."""
+    for key, model in suite.models.items():
+        place = f"{name}.models.{key}"
+        if model.dataset not in suite.datasets:
+            raise ConfigError(f"{place}.dataset: no dataset '{model.dataset}' in this suite{nearest(model.dataset, list(suite.datasets))}")
+        wanted, found = ARCHITECTURES[model.architecture].format, suite.datasets[model.dataset].format
+        if wanted != found:
+            raise ConfigError(f"{place}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
+        if model.architecture == "lora" and model.base_model is None and model.base.dataset not in suite.datasets:
+            near = nearest(model.base.dataset, list(suite.datasets))
+            raise ConfigError(
+                f"{place}.base_model: give the folder or hub name of a base model; or, for a tiny one, in base.dataset the chat dataset "
+                f"it is pretrained on: there is no dataset '{model.base.dataset}' in this suite{near}"
+            )
 
 
 def _with_overrides(model, settings: Settings):

@@ -13,7 +13,10 @@ class ValueRule(Frozen):
     """Where a sample's label or group is found: one of parent, column and field, or a pattern on the path; a pattern beside one of
     the three takes a part of its value."""
 
-    pattern: str | None = Field(None, description="regular expression on the path below the root, or on the value of parent, column or field; its first group counts")
+    pattern: str | None = Field(
+        None,
+        description="regular expression on the path below the root, or on the value of parent, column or field; its first group counts",
+    )
     parent: int | None = Field(None, ge=1, description="name of the folder that many levels above the file")
     column: str | None = Field(None, description="column of the table")
     field: str | None = Field(None, description="field of the JSON row, dotted for nested ones")

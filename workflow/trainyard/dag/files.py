@@ -45,7 +45,7 @@ class Files:
         """The pack of each split."""
         folder, layout = f"results/{suite}/packs/{dataset}", self.jobs.layout(suite, dataset)
         if layout == "folds":
-            return {split: f"{folder}/all.safetensors" for split in SPLITS}
+            return dict.fromkeys(SPLITS, f"{folder}/all.safetensors")
         packs = {split: f"{folder}/{split}.{'jsonl' if layout == 'chat' else 'safetensors'}" for split in SPLITS}
         return packs | ({"train": f"{folder}/shard-{shard:02d}.jsonl"} if shard else {})
 

@@ -1,6 +1,8 @@
 """The jobs of a configuration by name: datasets, models, runs, found scripts, merges."""
 
+import os
 import re
+import sys
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,12 @@ from trainyard.config.schema import Dataset, Model
 def one_of(names: Iterable[str]) -> str:
     """A wildcard constraint: exactly these names; something that never fits when there are none."""
     return "|".join(re.escape(n) for n in sorted(set(names))) or "(?!)"
+
+
+def set_shell_environment(home: Path) -> None:
+    """For the jobs' shells: this interpreter comes first, activated or not, and $SCRIPTS is where the commands are."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["SCRIPTS"] = str(home / "workflow" / "scripts")
 
 
 class Jobs:
@@ -80,7 +88,7 @@ class Jobs:
 
     def run_of(self, wildcards: Any) -> Run:
         """The run of a job; for what is done once a model, the model's first run."""
-        if "run" in wildcards.keys():
+        if hasattr(wildcards, "run"):
             return self.run(wildcards.suite, wildcards.run)
         mine = [r for r in self.runs if (r.suite, r.model) == (wildcards.suite, wildcards.model)]
         if not mine:

@@ -56,9 +56,9 @@ class Params:
 
     def merge(self, wildcards: Any) -> str:
         run, model = self.jobs.run_of(wildcards), self.jobs.model_of(wildcards)
-        return as_json({
-            **run_settings(self.jobs.config, run), "run": f"{run.model}-merged", "model": f"{run.model}-merged", "shard": 0, "merge": model.merge.model_dump(mode="json"),
-        })  # fmt: skip
+        merged = f"{run.model}-merged"
+        settings = {**run_settings(self.jobs.config, run), "run": merged, "model": merged, "shard": 0}
+        return as_json({**settings, "merge": model.merge.model_dump(mode="json")})
 
     def script(self, wildcards: Any) -> str:
         settings, discover = self.jobs.config.settings, self.jobs.config.suites[wildcards.suite].discover

@@ -12,6 +12,8 @@ import os
 import signal
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +84,20 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
+def _leave_with_parent() -> None:
+    """End with the process that started this one: a reader that hangs would otherwise outlive it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
+    _leave_with_parent()
     # Libraries print to stdout; the frames go elsewhere, so that they cannot be mixed.
     stream_in, stream_out = os.fdopen(os.dup(0), "rb", 1 << 20), os.fdopen(os.dup(1), "wb", 1 << 20)
     os.dup2(2, 1)

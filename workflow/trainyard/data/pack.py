@@ -193,7 +193,7 @@ class _Field:
         if dtype not in NAMES:
             raise PackError(f"{part}: arrays of {dtype} cannot be packed")
         self.part, self.dtype, self.shape, self.ragged = part, dtype, shape, ragged
-        self.file = open(part, "wb")
+        self.file = open(part, "wb")  # noqa: SIM115 - open for the life of the writer, closed by it
         self.offsets = [0]
 
     def append(self, value: np.ndarray) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 KINDS = ("class", "values", "tokens", "share")
-NUMBERS = {"nll": np.float64, "correct": np.int64, "count": np.int64}
+NUMBERS: dict[str, Any] = {"nll": np.float64, "correct": np.int64, "count": np.int64}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def item_ids(pack, items: np.ndarray) -> list[str]:
 class PredictionTable:
     """Collects predictions batch by batch and writes them as parquet, atomically."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._columns: dict[str, list] = {}
 
     def add(self, pack, items: np.ndarray, split: str, parts: dict[str, PartOutput], **more: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 class Agreement:
     """Collects, layer by layer, inner products of the adapters' deltas and the error of the merged one."""
 
-    def __init__(self, weights: Sequence[float]):
+    def __init__(self, weights: Sequence[float] | np.ndarray):
         self.weights = np.asarray(weights, np.float64)
         self.inner = np.zeros((len(self.weights),) * 2)
         self.error = self.norm = 0.0

@@ -78,9 +78,9 @@ def merge_weights(
     """Shares of the adapters, summing to 1, and for `best` which one. Raises AdapterError."""
     if strategy not in STRATEGIES:
         raise AdapterError(f"strategy must be one of {', '.join(STRATEGIES)}, not '{strategy}'")
-    for name, values in (("weights", weights), ("losses", losses)):
-        if values is not None and len(values) != count:
-            raise AdapterError(f"{len(values)} {name} for {count} adapters; give one for each")
+    for name, numbers in (("weights", weights), ("losses", losses)):
+        if numbers is not None and len(numbers) != count:
+            raise AdapterError(f"{len(numbers)} {name} for {count} adapters; give one for each")
     if weights is not None and strategy != "weighted":
         raise AdapterError(f"weights were given, but the strategy is '{strategy}'; use --strategy weighted")
     if strategy == "average":
@@ -171,8 +171,8 @@ def _write_merged(adapters: list[Adapter], shares: np.ndarray, config: dict, ran
     at = 0
     for module, pair in first.modules.items():
         size = rank or len(adapters) * first.rank(module)
-        a, b = first.tensors[pair["A"]].shape, first.tensors[pair["B"]].shape
-        for name, shape in ((pair["A"], (size, *a[1:])), (pair["B"], (b[0], size, *b[2:]))):
+        wide, tall = first.tensors[pair["A"]].shape, first.tensors[pair["B"]].shape
+        for name, shape in ((pair["A"], (size, *wide[1:])), (pair["B"], (tall[0], size, *tall[2:]))):
             length = int(np.prod(shape)) * 4
             header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + length]}
             at += length

@@ -139,7 +139,7 @@ class LoraChat(TrainyardModel):
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         from peft import set_peft_model_state_dict
 
-        found = set_peft_model_state_dict(self.model, dict(state))
+        found: Any = set_peft_model_state_dict(self.model, dict(state))
         if found.unexpected_keys:
             raise ValueError(f"the adapter holds '{found.unexpected_keys[0]}', which this base has no place for")
 

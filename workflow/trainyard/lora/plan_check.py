@@ -26,7 +26,7 @@ def check_answer(text: str, reference: str) -> dict[str, bool]:
     return {"valid_json": found is not None, **check_plan(found, wanted)}
 
 
-def check_plan(plan: Any, wanted: dict | None = None) -> dict[str, bool]:
+def check_plan(plan: Any, wanted: Any = None) -> dict[str, bool]:
     """schema, geometry, brief and cost of a parsed plan. Without `wanted` the brief is not looked at, and the cost only
     against the plan's own rate and budget."""
     if not is_plan(plan):

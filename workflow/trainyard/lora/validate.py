@@ -74,7 +74,9 @@ class Candidates:
         """Loss on every row of the view, and greedy answers to `count` prompts drawn by hash, so all see the same."""
         chat = self.chat
         items = chat.items(view.pack, view.rows)
-        nats, hits, weights = [], [], []
+        nats: list[np.ndarray] = []
+        hits: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
         for start in range(0, len(items), batch):
             tensors = {k: v.to(self.device) for k, v in chat.collate(view.pack, items[start : start + batch], None).items()}
             out = chat.predict(tensors)[PART]

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors.torch import load, save
 from torch import Tensor
@@ -32,7 +32,7 @@ class CheckpointStore:
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         self.folder, self.keep = Path(folder), keep
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = None
+        self._lock: IO[str] | None = None
 
     def lock(self) -> None:
         """Hold the folder until this process ends. Raises RuntimeError when another process holds it."""
@@ -40,7 +40,7 @@ class CheckpointStore:
 
         self._lock = open(self.folder / "lock", "a+")  # noqa: SIM115 - held for the life of the process
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RuntimeError(
                 f"{self.folder}: another training of the same run is using these checkpoints; wait for it or stop it"

@@ -63,7 +63,12 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
     gone: first asked (the same signal), after ten seconds killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "TRAINYARD_OUTPUT_DIR": str(output), "PYTHONUNBUFFERED": "1", "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg")}
+    environment = {
+        **os.environ,
+        "TRAINYARD_OUTPUT_DIR": str(output),
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg"),
+    }
     asked: list[int] = []
     before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
     parent, started = os.getppid(), time.monotonic()

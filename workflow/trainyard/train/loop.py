@@ -244,9 +244,16 @@ class Trainer:
         seen = self.state.loss_sum / self.state.weight_sum if self.state.weight_sum else last.get("train_loss")
         validation = last.get("validation_loss")
         self.heartbeat.beat(
-            self.state.step, self.steps, self.per_step, force, epoch=min(self.state.epoch + 1, self.job["epochs"]), epochs=self.job["epochs"],
-            loss=seen, validation_loss=None if validation is None or math.isnan(validation) else validation, last_checkpoint=self._saved_step,
-        )  # fmt: skip
+            self.state.step,
+            self.steps,
+            self.per_step,
+            force,
+            epoch=min(self.state.epoch + 1, self.job["epochs"]),
+            epochs=self.job["epochs"],
+            loss=seen,
+            validation_loss=None if validation is None or math.isnan(validation) else validation,
+            last_checkpoint=self._saved_step,
+        )
 
 
 def batches_of(n: int, size: int) -> list[slice]:

@@ -39,15 +39,26 @@ class AdamW:
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
         for named, decay in self.groups:
-            with_grad = [(n, p) for n, p in named if p.grad is not None]
-            if not with_grad:
+            chosen = [(n, p, p.grad) for n, p in named if p.grad is not None]
+            if not chosen:
                 continue
-            states = [self._state_of(n, p) for n, p in with_grad]
+            states = [self._state_of(n, p) for n, p, _ in chosen]
             adamw(
-                [p for _, p in with_grad], [p.grad for _, p in with_grad], [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states],
-                [], [s["step"] for s in states], fused=self._fused, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=self.lr,
-                weight_decay=decay, eps=EPSILON, maximize=False,
-            )  # fmt: skip
+                [p for _, p, _ in chosen],
+                [g for _, _, g in chosen],
+                [s["exp_avg"] for s in states],
+                [s["exp_avg_sq"] for s in states],
+                [],
+                [s["step"] for s in states],
+                fused=self._fused,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=self.lr,
+                weight_decay=decay,
+                eps=EPSILON,
+                maximize=False,
+            )
 
     def _state_of(self, name: str, p: Tensor) -> dict[str, Tensor]:
         if name not in self.state:

@@ -34,7 +34,8 @@ class Heartbeat:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.fixed = {**fixed, "pid": os.getpid(), "pid_started": process_started(os.getpid()), "host": socket.gethostname()}
-        self._last, self._begun, self._begun_step = 0.0, time.monotonic(), None
+        self._last, self._begun = 0.0, time.monotonic()
+        self._begun_step: int | None = None
 
     def beat(self, step: int, steps: int, samples_per_step: int, force: bool = False, **values: Any) -> bool:
         """Say where training is; returns whether the file was written."""
