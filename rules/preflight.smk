@@ -1,5 +1,8 @@
 # Everything that would fail at hour six, checked in the first minute. Ends with 0 either way: its file says the verdict,
 # and training refuses on "fail".
+#
+# Reruns for the reasons that make a training rerun, and no other: an edit of the checks themselves retrains nothing. (ancient() in
+# the training's input would not do: Snakemake asks no reasons of a job behind one that reruns, ancient or not.)
 
 
 rule preflight_check:
@@ -17,9 +20,9 @@ rule preflight_check:
         mem_mb=memory,
         gpu=gpus,
     params:
-        settings=PARAMS.run,
+        settings=PARAMS.model,
         base=PARAMS.base_flag,
-        code=PARAMS.code("preflight_check"),
+        code=PARAMS.code("train_model"),
     shell:
         'exec python "$SCRIPTS"/preflight_check.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"

@@ -33,7 +33,7 @@ rule build_base_model:
 rule train_model:
     input:
         unpack(FILES.packs),
-        preflight=ancient(FILES.preflight),
+        preflight=FILES.preflight,
         base=FILES.base,
     output:
         model="results/{suite}/runs/{run}/model.safetensors",

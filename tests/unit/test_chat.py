@@ -1,14 +1,17 @@
 """Chat rows: what is read, what is refused and why, and how rows are packed, encoded and counted."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainyard.baselines.chat import baselines
 from trainyard.config.features import ChatFeatures
+from trainyard.config.load import load_config
 from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer, encode_pack
 from trainyard.data.generate.plans import generate
@@ -37,6 +40,28 @@ def test_patterns_cut_prompt_and_answer_out_of_one_field_across_lines():
     assert (found["prompt"], found["answer"]) == ("make\na list", "[1,\n2]")
     with pytest.raises(Refused, match="answer_pattern finds nothing in field 'code'"):
         read({"code": "###Instruction: x\n###Output"}, fields)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "###Instruction: Find 'it',\nplease.\n###Output: {'api_call': 'f()'}\n",
+        "{'Instruction': Find 'it',\nplease., 'Output': {'api_call': \"f()\"}}",
+        "{\"Instruction\": Find 'it',\nplease.\n###Output: <<<api_call>>>: f()",
+    ],
+)
+def test_the_shipped_overlay_reads_rows_of_every_spelling(tmp_path, code):
+    home = Path(__file__).parents[2]
+    text = (home / "config/examples/own_instructions.yaml").read_text()
+    assert len(text.splitlines()) <= 20
+    for name in re.findall(r"/path/to/([\w.]+)", text):
+        (tmp_path / name).write_text("")
+    suite = load_config(yaml.safe_load(text.replace("/path/to", str(tmp_path))), home).suites["housebrain"]
+    assert suite.datasets["plans"].shards == 6
+    for dataset in suite.datasets.values():
+        assert dataset.generator is None and dataset.group.field == "api_call"
+        found = read({"code": code, "api_call": "f()"}, dataset.fields)
+        assert (found["prompt"], found["answer"]) == ("Find 'it',\nplease.", "f()")
 
 
 def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():

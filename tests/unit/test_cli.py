@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from snakemake_logger_plugin_trainyard.symptoms import advise, book, look_up
 from trainyard.cli import main
 from trainyard.cli.logs import find_logs, follow_logs
 from trainyard.cli.looks import find_lock, read_lock
 from trainyard.cli.processes import life_of
-from trainyard.cli.symptoms import advise, book, look_up
 from trainyard.train.progress import Heartbeat, process_started
 
 

@@ -11,6 +11,7 @@ import pytest
 from trainyard.data.predictions import PartOutput, PredictionTable
 from trainyard.report.compare import COLUMNS, ComparisonError, compare
 from trainyard.report.evaluate import EvaluationError, evaluate
+from trainyard.report.script_metrics import read_script_metrics
 from trainyard.report.table import comparison_table, figure
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -256,6 +257,27 @@ def test_a_script_without_intervals_is_compared_too(tmp_path):
     (row,) = comparison["rows"]
     assert row["value"] == 0.7 and row["baseline"] == 0.5 and row["ci_low"] is None and row["p_better_trivial"] is None
     assert "0.700" in comparison_table(comparison)
+
+
+def test_a_script_with_intervals_and_baselines_gets_the_whole_row(tmp_path):
+    (tmp_path / "output").mkdir()
+    entry = {
+        "part": "diagnosis", "metric": "auc", "value": 0.8, "ci_low": 0.76, "ci_high": 0.84, "n": 90, "groups": 30,
+        "trivial": {"name": "constant", "value": 0.5}, "simple": {"name": "logistic regression", "value": 0.78},
+        "vs_trivial": {"difference": 0.3, "ci_low": 0.26, "ci_high": 0.34, "p_better": 1.0},
+        "vs_simple": {"difference": 0.02, "ci_low": -0.01, "ci_high": 0.05, "p_better": 0.9},
+    }  # fmt: skip
+    (tmp_path / "output" / "metrics.json").write_text(json.dumps({"metrics": [entry]}))
+    metrics, notes = read_script_metrics([tmp_path / "output"])
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"suite": "s", "run": "train_x", "model": "train_x", "state": "done", "notes": notes, "metrics": metrics}))
+    comparison = compare("s", [path])
+    (row,) = comparison["rows"]
+    assert (row["ci_low"], row["ci_high"], row["baseline"], row["simple"]) == (0.76, 0.84, 0.5, 0.78)
+    assert (row["p_better_trivial"], row["p_better_simple"], row["groups"]) == (1.0, 0.9, 30)
+    assert comparison["models"][0]["verdict"] == {"trivial": "yes", "simple": "unsure"}
+    text = comparison_table(comparison)
+    assert "0.800 [0.760, 0.840]" in text and "0.780 yes/90 %" in text and "logistic regression) is not surely beaten" in text
 
 
 def test_the_table_fits_80_columns(tmp_path):

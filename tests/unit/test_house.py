@@ -11,7 +11,7 @@ import pytest
 HOME = Path(__file__).parents[2]
 LIBRARY = HOME / "workflow" / "trainyard"
 FLOORS = {
-    "config": 0, "data": 1, "baselines": 2, "models": 2, "train": 3, "lora": 4, "report": 4, "machines": 1, "dag": 4,
+    "config": 0, "data": 1, "baselines": 2, "models": 2, "train": 3, "lora": 4, "report": 4, "machines": 1, "dag": 4, "cli": 4,
 }  # fmt: skip
 LIGHT = ["index_dataset", "split_dataset", "evaluate_model", "merge_adapters", "compare_models", "build_report", "fit_baselines"]
 
@@ -53,6 +53,12 @@ def test_imports_go_one_way():
                 parts = name.split(".")
                 if parts[0] == "trainyard" and len(parts) > 1 and parts[1] in FLOORS:
                     assert FLOORS[parts[1]] <= FLOORS[floor], f"{path.relative_to(HOME)} imports {name}"
+
+
+def test_the_logger_plugin_stands_on_data_and_config_alone():
+    for path in (LIBRARY.parent / "snakemake_logger_plugin_trainyard").rglob("*.py"):
+        rooms = set(re.findall(r"^\s*(?:from|import) trainyard\.(\w+)", path.read_text(), re.M))
+        assert rooms <= {"config", "data"}, path
 
 
 def test_no_batch_norm():

@@ -157,3 +157,11 @@ def test_silence_is_told():
     silent = Heartbeat("kmidi", "a", {"epoch": 1, "epochs": 2, "eta_seconds": 5}, time.time() - 600)
     assert "no news for 10 min" in silent.words()
     assert "nearly done" in Heartbeat("kmidi", "a", {"eta_seconds": 1}, time.time() - 5).words()
+
+
+def test_an_error_of_the_workflow_comes_with_what_to_do():
+    pipe = io.StringIO()
+    screen = Screen(Terminal(pipe), Jobs(), lambda: None, lambda _: None)
+    screen.show(Notice("message", text="OSError: [Errno 28] No space left on device", level=40))
+    said, advice = pipe.getvalue().splitlines()
+    assert "No space left" in said and advice.startswith("  try: free some room")

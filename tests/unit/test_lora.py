@@ -216,3 +216,16 @@ def test_a_base_that_does_not_fit_is_named(base, tmp_path):
         new_lora(base, OPTIONS.model_copy(update={"target_modules": ("nothing",)}))
     with pytest.raises(ValueError, match="no such folder"):
         LoraChat.from_pack(OPTIONS, base[1], np.arange(3), {"base_model": str(tmp_path / "absent")})
+
+
+def test_the_adapter_file_is_the_same_bytes_every_time(tmp_path):
+    from trainyard.models.base import save_tensors
+
+    tensors = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
+    for i in range(8):
+        save_tensors(tmp_path / f"{i}.safetensors", tensors, {f"key{k}": str(k) for k in (range(6) if i % 2 else reversed(range(6)))})
+    assert len({p.read_bytes() for p in tmp_path.iterdir()}) == 1
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata()["key5"] == "5" and torch.equal(file.get_tensor("b"), tensors["b"])

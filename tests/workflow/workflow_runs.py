@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +24,11 @@ def snakemake(folder: Path, *args: str, home: Path = HOME, config: tuple[str, ..
 
 def summary(folder: Path) -> dict:
     return json.loads((folder / "results" / "summary.json").read_text())
+
+
+def started(call: subprocess.CompletedProcess) -> list[str]:
+    """Rule and run of every job that a call started, as its progress lines say."""
+    return sorted(" ".join(found.split()) for found in re.findall(r"^\S+ start +(.*)$", call.stdout + call.stderr, re.M))
 
 
 def jobs_of(folder: Path, *states: str) -> Counter:

@@ -9,6 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
+from trainyard.command import run_command
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,6 +44,4 @@ def _expected(text: str | None) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    from trainyard.command import run_command
-
     run_command(main)

@@ -4,6 +4,8 @@
 The script gets --epochs, --folds, --batch-size and --output-dir where they are set and its source mentions them, and all
 of extra_args. Metrics are taken from a metrics.json (or results.json) it writes into its output folder:
   {"metrics": [{"part": "diagnosis", "split": "test", "metric": "auc", "value": 0.8, "n": 200}]}
+Beside these each may have ci_low, ci_high, groups, direction (max or min), trivial and simple {"name", "value"}, and
+vs_trivial and vs_simple {"difference", "ci_low", "ci_high", "p_better"}, above zero where the script's model is better.
 Its output goes to the log; each attempt has its own beside it.
 """
 

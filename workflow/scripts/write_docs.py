@@ -2,7 +2,6 @@
 """Write what is made from code: config/README.md, config/schema.json, envs/*.yaml. --check only compares."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from trainyard.command import run_command
@@ -53,5 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HOME / "workflow"))
     run_command(main)

@@ -8,6 +8,7 @@ from snakemake_logger_plugin_trainyard.forecast import Outlook
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.reason import read_tail
+from snakemake_logger_plugin_trainyard.symptoms import advise
 from snakemake_logger_plugin_trainyard.terminal import ANSI, Terminal
 from snakemake_logger_plugin_trainyard.words import WIDTH, clock, count, duration, name_list, shorten, wrap
 
@@ -134,7 +135,7 @@ class Screen:
         if self.silent and not error:
             return
         lines = notice.text.splitlines()
-        if notice.level >= 40 and (advice := _advice(notice.text)):
+        if notice.level >= 40 and (advice := advise(notice.text)):
             lines += wrap(advice, 2)
         style = "red" if notice.level >= 40 else "yellow" if error else "dim"
         self.terminal.lines([self.terminal.paint(line, style) for line in lines])
@@ -208,16 +209,7 @@ def failure_lines(job: Job, indent: int, hint: bool = True) -> list[str]:
     """Why a job failed, in at most five lines: the line that matters, what to do where that is known, and the log."""
     pad = " " * indent
     lines = wrap(job.reason or "no reason found", indent, lines=2)
-    if hint and (advice := _advice(job.reason or "")):
+    if hint and (advice := advise(job.reason or "")):
         lines += wrap(advice, indent, lines=2)
     log = job.attempt_log or (job.log[0] if job.log else None)
     return [*lines, f"{pad}log: {log}" if log else f"{pad}it has no log"]
-
-
-def _advice(reason: str) -> str | None:
-    """What the doctor knows about such a reason."""
-    try:
-        from trainyard.cli.symptoms import advise
-    except ImportError:
-        return None
-    return advise(reason)

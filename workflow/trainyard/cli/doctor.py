@@ -4,10 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
+from snakemake_logger_plugin_trainyard.symptoms import Symptom, book, look_up
 from snakemake_logger_plugin_trainyard.words import count, wrap
 
 from trainyard.cli.looks import examine
-from trainyard.cli.symptoms import Symptom, book, look_up
 
 MARKS = {"ok": " ok ", "note": "note", "bad": "BAD "}
 

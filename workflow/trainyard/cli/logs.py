@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from snakemake_logger_plugin_trainyard.reason import attempt_logs, meaningful_line, read_tail, reason_of
+from snakemake_logger_plugin_trainyard.symptoms import advise
 from snakemake_logger_plugin_trainyard.words import duration, natural, shorten, wrap
 
 from trainyard.cli.status import read_summary
-from trainyard.cli.symptoms import advise
 
 ATTEMPT = re.compile(r"(?P<stem>.+)\.\d{8}T?\d{4,}[^/]*\.log")
 POLL = 0.5

@@ -2,8 +2,9 @@
 
 import os
 import socket
-from pathlib import Path
 from typing import Literal
+
+from trainyard.train.progress import process_started
 
 Life = Literal["alive", "dead", "unknown"]
 EPOCH = 1e9  # a start time above it is epoch seconds (after 2001), below it clock ticks since boot
@@ -24,17 +25,10 @@ def life_of(host: object, pid: object, started: object = None) -> Life:
         pass  # it exists and is somebody else's
     if not isinstance(started, int | float):
         return "alive"
-    now = _epoch_start(pid) if started > EPOCH else _tick_start(pid)
+    now = _epoch_start(pid) if started > EPOCH else process_started(pid)
     if now is None:
         return "alive"
     return "alive" if abs(now - started) <= (2.0 if started > EPOCH else 1.0) else "dead"
-
-
-def _tick_start(pid: int) -> float | None:
-    try:
-        return float(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def _epoch_start(pid: int) -> float | None:

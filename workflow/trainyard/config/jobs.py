@@ -6,7 +6,6 @@ from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import ConfigError, Frozen
-from trainyard.config.features import FEATURES
 from trainyard.config.load import Config, validate
 from trainyard.config.runs import Run
 
@@ -62,8 +61,3 @@ def read_settings(text: str) -> dict[str, Any]:
 def typed_options(settings: dict[str, Any]) -> Frozen:
     """The frozen options object of a run's architecture."""
     return validate(ARCHITECTURES[settings["architecture"]].options, settings["options"], "options")
-
-
-def typed_features(settings: dict[str, Any]) -> Frozen:
-    """The frozen feature options of a dataset's format."""
-    return validate(FEATURES[settings["format"]], settings["features"], "features")

@@ -35,10 +35,15 @@ class FoundScript:
 
 def list_runs(config: Config) -> list[Run]:
     """Every run that `only` and `exclude` leave, in the config's order. Raises ConfigError on a pattern that fits nothing."""
-    runs = [run for suite in config.suites for run in _suite_runs(config, suite)]
+    runs = every_run(config)
     scripts = list_scripts(config, filtered=False)
     _check_patterns(config, [(r.suite, r.model, r.name) for r in runs] + [(s.suite, s.name, s.name) for s in scripts])
     return [r for r in runs if _wanted(config, r.suite, r.model, r.name)]
+
+
+def every_run(config: Config) -> list[Run]:
+    """Every run there is, whatever `only` and `exclude` say."""
+    return [run for suite in config.suites for run in _suite_runs(config, suite)]
 
 
 def list_scripts(config: Config, filtered: bool = True) -> list[FoundScript]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainyard.config import Run, list_runs, list_scripts, load_config
+from trainyard.config import Run, every_run, list_runs, list_scripts, load_config
 from trainyard.config.base import ConfigError
 from trainyard.config.schema import Dataset, Model
 
@@ -87,13 +87,10 @@ class Jobs:
         return self.model(wildcards.suite, self.run_of(wildcards).model)
 
     def run_of(self, wildcards: Any) -> Run:
-        """The run of a job; for what is done once a model, the model's first run."""
+        """The run of a job; for what is done once a model, the model's first run, whether it is to run or not."""
         if hasattr(wildcards, "run"):
             return self.run(wildcards.suite, wildcards.run)
-        mine = [r for r in self.runs if (r.suite, r.model) == (wildcards.suite, wildcards.model)]
-        if not mine:
-            raise ConfigError(f"config: only and exclude leave no run of {wildcards.suite}/{wildcards.model}")
-        return mine[0]
+        return next(r for r in every_run(self.config) if (r.suite, r.model) == (wildcards.suite, wildcards.model))
 
     def is_lora(self, suite: str, model: str) -> bool:
         return self.model(suite, model).architecture == "lora"

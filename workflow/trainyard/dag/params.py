@@ -42,6 +42,12 @@ class Params:
         """Settings of a run, or of a model's first run."""
         return as_json(run_settings(self.jobs.config, self.jobs.run_of(wildcards)))
 
+    def model(self, wildcards: Any) -> str:
+        """Settings of a model, the same for all its runs: what preflight is told."""
+        settings = run_settings(self.jobs.config, self.jobs.run_of(wildcards))
+        seed = self.jobs.model_of(wildcards).seed
+        return as_json({**settings, "run": settings["model"], "fold": 0, "shard": 0, "seed": seed})
+
     def task(self, wildcards: Any) -> str:
         """What a run is about, without how it is trained: enough for baselines and evaluation."""
         settings = run_settings(self.jobs.config, self.jobs.run_of(wildcards))

@@ -22,7 +22,7 @@ import numpy as np
 from trainyard.config.schema import Dataset
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
-from trainyard.data.files import write_json
+from trainyard.data.files import replacing, write_json
 from trainyard.data.index import find_table, read_index, typed_dataset
 from trainyard.data.loading import FileLoader, Loaded, RowLoader, Sample, TableLoader
 from trainyard.data.sources import MAX_BYTES, SourceFolder
@@ -250,10 +250,8 @@ def _read_splits(path: str, ids: list[str]) -> dict[str, list]:
 
 def _move(source: Path, target: str) -> None:
     """Into place, also from another disk."""
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    part = f"{target}.{os.getpid()}.tmp"
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _clear(output: Path) -> None:

@@ -19,7 +19,7 @@ from trainyard.data.annotations import read_rows
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text, to_text
-from trainyard.data.refused import Refused
+from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
 from trainyard.data.storage import free_bytes
 from trainyard.data.walk import Found, walk
@@ -59,9 +59,8 @@ def mirror(
     for name, table in tables.items():
         result["annotations"][name] = table.write(local, refused)
         refused |= table.refused
-    with replacing(local / "quarantine.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([("path", "reason"), *sorted(refused.items())])
+    with replacing(local / "quarantine.csv") as temporary:
+        write_quarantine(temporary, sorted(refused.items()))
     result["refused"] = len(refused)
     return result
 

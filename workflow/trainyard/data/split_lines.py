@@ -6,8 +6,6 @@ hash and cut into shards whose sizes differ by at most one: two thresholds a sha
 hashes again and writes. Memory: 16 bytes a row and some blocks.
 """
 
-import csv
-import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -19,9 +17,10 @@ import numpy as np
 import xxhash
 
 from trainyard.data.errors import DataError
-from trainyard.data.files import replacing, write_json
+from trainyard.data.files import replacing, sha256_file, write_json
 from trainyard.data.lines import line_blocks
 from trainyard.data.names import from_text, to_text
+from trainyard.data.refused import write_quarantine
 from trainyard.data.split import shard_edges
 from trainyard.data.walk import base_folder, walk
 
@@ -195,10 +194,7 @@ def _write(paths, files, work, names, hashes, limit, cuts, ties) -> Result:
         for out in outs:
             os.close(out)
     if quarantine:
-        with open(work / "quarantine.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "reason"))
-            writer.writerows(quarantine)
+        write_quarantine(work / "quarantine.csv", quarantine)
     result.refused = len(quarantine)
     return result
 
@@ -216,9 +212,8 @@ def _write_all(out: int, parts: list[memoryview]) -> None:
 def _finish(result, source, output, work, names, seed, eval_fraction, archives) -> None:
     described = []
     for name in names:
-        with open(work / name, "rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        described.append({"file": name, "rows": result.counts[name], "bytes": (work / name).stat().st_size, "sha256": checksum})
+        part = work / name
+        described.append({"file": name, "rows": result.counts[name], "bytes": part.stat().st_size, "sha256": sha256_file(part)})
     for old in output.glob("shard-*.jsonl*"):
         old.unlink()
     for name in names:
@@ -226,8 +221,7 @@ def _finish(result, source, output, work, names, seed, eval_fraction, archives) 
         if archives:
             with replacing(output / f"{name}.zip") as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.write(output / name, name)
-            with open(output / f"{name}.zip", "rb") as file:
-                described[names.index(name)]["zip_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            described[names.index(name)]["zip_sha256"] = sha256_file(output / f"{name}.zip")
     if (work / "quarantine.csv").exists():
         os.replace(work / "quarantine.csv", output / "quarantine.csv")
     result.summary = {

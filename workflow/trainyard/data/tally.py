@@ -1,6 +1,5 @@
 """What a local copy counts while it works, and what it says at the end."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 from trainyard.config.schema import Dataset
 from trainyard.data.errors import DataError
 from trainyard.data.names import shorten
+from trainyard.data.refused import write_quarantine
 
 MAX_LABELS = 64
 
@@ -69,11 +69,8 @@ class Tally:
                     raise DataError(f"fold {fold} has no {role} samples left after {len(self.quarantine)} were refused; give fewer folds")
 
     def write_quarantine(self, path: Path, ids: Sequence[str]) -> None:
-        """quarantine.csv: path and reason, in the order of the index."""
-        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "reason"))
-            writer.writerows((ids[i], reason) for i, reason in sorted(self.quarantine))
+        """The refused samples, in the order of the index."""
+        write_quarantine(path, ((ids[i], reason) for i, reason in sorted(self.quarantine)))
 
     def summary(self, dataset: Dataset, folder: Path, groups_known: bool, classes: int, seconds: float) -> dict[str, Any]:
         """Counts, hours, balance, duplicates, refusals, for people and tools."""

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from trainyard.config.architectures import LoraOptions
 from trainyard.data.chat_tokens import ChatTokenizer, EncodedRows, encode_pack
-from trainyard.data.files import replacing, write_json
+from trainyard.data.files import write_json
 from trainyard.data.predictions import PartOutput
 from trainyard.lora.generate import takes_logits_to_keep
 from trainyard.lora.identity import base_identity
-from trainyard.models.base import TrainyardModel
+from trainyard.models.base import TrainyardModel, save_tensors
 from trainyard.models.layers import SampleDropout, number_dropouts
 
 log = logging.getLogger("trainyard.lora")
@@ -145,15 +145,11 @@ class LoraChat(TrainyardModel):
 
     def write(self, folder: str) -> None:
         """adapter_model.safetensors and adapter_config.json, which plain peft loads."""
-        from safetensors.torch import save_file
-
         config = self.model.peft_config["default"].to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         config |= {"inference_mode": True, "base_model_name_or_path": self.base_name}
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.trainable_state().items()}
         metadata = {"format": "pt", "base_identity": base_identity(self.base_name)}
-        with replacing(Path(folder) / "adapter_model.safetensors") as temporary:
-            save_file(state, temporary, metadata=metadata)
+        save_tensors(Path(folder) / "adapter_model.safetensors", self.trainable_state(), metadata)
         write_json(Path(folder) / "adapter_config.json", json.loads(json.dumps(config, default=str)))
 
 

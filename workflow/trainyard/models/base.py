@@ -2,12 +2,23 @@
 config/architectures.py."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from trainyard.data.files import replacing
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tensors import ordered
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, atomically, the same bytes for the same content."""
+    data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, dict(metadata or {}))
+    with replacing(path) as temporary:
+        temporary.write_bytes(ordered(data))
 
 
 class TrainyardModel(nn.Module):
@@ -16,8 +27,6 @@ class TrainyardModel(nn.Module):
     Rules that resuming and the memory ladder rest on: no BatchNorm; every random choice of an item comes from its
     seed in `collate`, or from `SampleDropout`; an item's loss does not depend on the other items of its batch.
     """
-
-    best_metric: ClassVar[str] = "validation loss"
 
     @classmethod
     def from_pack(cls, options: Any, pack: Any, rows: np.ndarray, paths: Mapping[str, str]) -> Self:
@@ -55,12 +64,4 @@ class TrainyardModel(nn.Module):
 
     def write(self, folder: str) -> None:
         """The final file(s). Default: model.safetensors; LoRA writes an adapter instead."""
-        from pathlib import Path
-
-        from safetensors.torch import save_file
-
-        from trainyard.data.files import replacing
-
-        state = {k: v.detach().cpu().contiguous() for k, v in self.trainable_state().items()}
-        with replacing(Path(folder) / "model.safetensors") as temporary:
-            save_file(state, temporary)
+        save_tensors(Path(folder) / "model.safetensors", self.trainable_state())

@@ -49,13 +49,6 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
-def halved(n: int, times: int = 1) -> int:
-    """Length that is left of n after `times` convolutions of stride 2 whose padding keeps the size."""
-    for _ in range(times):
-        n = -(-n // 2)
-    return n
-
-
 def attention_of(encoder: Transformer, tokens: Tensor) -> list[Tensor]:
     """Attention weights of every block for the tokens (n, t, width) that enter the first: (n, heads, t, t) each."""
     maps = []

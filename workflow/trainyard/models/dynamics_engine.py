@@ -20,7 +20,6 @@ from trainyard.models.spectrogram import statistics_rows
 
 
 class DynamicsEngine(TrainyardModel):
-    best_metric = "rmse"
     colour_mean: Tensor
     colour_spread: Tensor
     loudness_mean: Tensor

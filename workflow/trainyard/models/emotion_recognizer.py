@@ -23,7 +23,6 @@ TIME_STRIDE = 8
 
 
 class EmotionRecognizer(TrainyardModel):
-    best_metric = "accuracy"
     spread: Tensor
 
     def __init__(self, options: EmotionOptions, classes: int, spread: float = 1.0):

@@ -21,8 +21,6 @@ from trainyard.models.layers import Transformer, number_dropouts
 class GroovePredictor(TrainyardModel):
     """Trained on velocity and offset in units of their own spread, equally weighted."""
 
-    best_metric = "mean squared error in standard deviations"
-
     mean: Tensor
     spread: Tensor
 

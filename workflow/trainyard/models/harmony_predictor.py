@@ -22,8 +22,6 @@ from trainyard.models.layers import SampleDropout, number_dropouts
 class HarmonyPredictor(TrainyardModel):
     """24 triads; a bar without one is heard but never asked for."""
 
-    best_metric = "nats a chord"
-
     def __init__(self, options: Any):
         super().__init__()
         self.context, self.transpose = options.context, options.transpose

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainyard.models.base_extractor import BaseExtractor, ConvBlock, halved
+from trainyard.models.base_extractor import BaseExtractor, ConvBlock
+from trainyard.models.layers import halved
 from trainyard.models.unified import UnifiedModel
 
 

@@ -59,6 +59,13 @@ def group_norm(channels: int, groups: int = 4) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, groups), channels)
 
 
+def halved(size: int, times: int = 1) -> int:
+    """A side's length after that many convolutions of stride 2 whose padding keeps the size."""
+    for _ in range(times):
+        size = -(-size // 2)
+    return size
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm self-attention and feed-forward (https://arxiv.org/abs/2002.04745)."""
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainyard.models.base_extractor import BaseExtractor, attention_of, halved
-from trainyard.models.layers import Transformer, group_norm
+from trainyard.models.base_extractor import BaseExtractor, attention_of
+from trainyard.models.layers import Transformer, group_norm, halved
 from trainyard.models.unified import UnifiedModel
 
 

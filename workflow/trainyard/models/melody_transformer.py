@@ -25,8 +25,6 @@ NONE = -1  # where a window is shorter than the context
 class MelodyTransformer(TrainyardModel):
     """Notes and their places in the bar so far, and where the next note falls → its pitch, then its duration."""
 
-    best_metric = "nats a note, pitch and duration together"
-
     def __init__(self, options: Any):
         super().__init__()
         width = options.width

@@ -19,8 +19,8 @@ from trainyard.config.architectures import PerformanceOptions
 from trainyard.data.paired import score_parts
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
-from trainyard.models.layers import SampleDropout, Transformer
-from trainyard.models.spectrogram import blocks, centred, centred_spread, halved, hide_bands, mean_and_spread, real_steps, statistics_rows
+from trainyard.models.layers import SampleDropout, Transformer, halved
+from trainyard.models.spectrogram import blocks, centred, centred_spread, hide_bands, mean_and_spread, real_steps, statistics_rows
 
 AUDIO_STRIDE = 4
 
@@ -31,7 +31,6 @@ class PerformanceModel(TrainyardModel):
     reads: ClassVar[tuple[str, ...]] = ()
     score_mean: Tensor
     score_spread: Tensor
-    best_metric = "r2"
 
     def __init__(self, options: PerformanceOptions, names: list[str], mels: int, notes: int, columns: int):
         super().__init__()

@@ -58,13 +58,6 @@ def blocks(channels: Sequence[int], strides: Sequence[tuple[int, int]]) -> nn.Mo
     return nn.ModuleList(ConvBlock(a, b, s) for a, b, s in zip(channels, channels[1:], strides))
 
 
-def halved(size: int, times: int) -> int:
-    """A side's length after that many convolutions of stride 2 and padding 1."""
-    for _ in range(times):
-        size = (size + 1) // 2
-    return size
-
-
 def real_steps(frames: Tensor, stride: int, steps: int) -> Tensor:
     """Which of `steps` time steps begin within the real frames, (n, 1, steps) bool; at least the first does."""
     at = torch.arange(steps, device=frames.device) * stride

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainyard.models.base_extractor import BaseExtractor, attention_of, halved
-from trainyard.models.layers import Transformer, group_norm
+from trainyard.models.base_extractor import BaseExtractor, attention_of
+from trainyard.models.layers import Transformer, group_norm, halved
 from trainyard.models.unified import UnifiedModel
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from trainyard.data.files import read_json
 from trainyard.report.gather import gathered_as, gathered_rows, run_row
+from trainyard.report.intervals import SURE
 
 COLUMNS = (
     "suite", "model", "part", "split", "metric", "value", "ci_low", "ci_high", "direction", "baseline", "n", "seconds", "parameters",
     "bytes", "run", "runs", "spread", "simple", "trivial_name", "simple_name", "p_better_trivial", "p_better_simple", "state", "reason",
 )  # fmt: skip
-SURE = 0.975
 BEFORE_RUNS = "an earlier step failed"
 
 

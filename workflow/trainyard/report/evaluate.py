@@ -14,10 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainyard.config.architectures import ARCHITECTURES
-from trainyard.report.intervals import DRAWS, SEED, Interval, draw, interval
+from trainyard.report.intervals import DRAWS, FEW_GROUPS, SEED, Interval, draw, interval
 from trainyard.report.metrics import Metric, PartData, metrics_of
-
-FEW_GROUPS = 10
 
 
 class EvaluationError(ValueError):

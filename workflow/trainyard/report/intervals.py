@@ -16,6 +16,8 @@ from trainyard.report.metrics import Estimate
 DRAWS = 2000
 SEED = 20240229
 MOST_ELEMENTS = 8_000_000
+FEW_GROUPS = 10  # below it an interval is given with a warning
+SURE = 0.975  # a one-sided 97.5 % says what a two-sided 95 % interval beside zero says
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trainyard.report.gather import gathered_as
 from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
 from trainyard.report.views import Difference, History, Model, Run, Score
 
-SUFFIX = re.compile(r"(-fold\d+)?(-shard\d+)?(-seed\d+)?$")
 MERGED = "-merged"  # a model's merged adapter is a model of its own here: it must not be averaged with its shards
 
 
@@ -24,9 +24,9 @@ def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None
         names.setdefault(path.name + MERGED, path.name + MERGED)
     for path in sorted((folder / "runs").glob("*")):
         if path.is_dir() and any(path.iterdir()):
-            names.setdefault(path.name, SUFFIX.sub("", path.name))
+            names.setdefault(path.name, gathered_as(path.name))
     for name in states:
-        names.setdefault(name, SUFFIX.sub("", name))
+        names.setdefault(name, gathered_as(name))
     runs = [_read_run(files, suite, name, model, folder, checkpoints, table, states.get(name, {})) for name, model in names.items()]
     models: dict[str, list[Run]] = {}
     for run in runs:

@@ -4,8 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-SURE = 0.975  # a one-sided 97.5 % says what a two-sided 95 % interval beside zero says
-
+from trainyard.report.intervals import SURE
 
 METRICS = {"auc": "AUC", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "nll": "NLL", "macro_f1": "macro F1", "log_loss": "log loss"}
 

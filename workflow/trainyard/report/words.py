@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+from trainyard.report.intervals import FEW_GROUPS
 from trainyard.report.numbers import difference_text, duration, num, percent, plural, score_text
 from trainyard.report.views import Dataset, Difference, Model, Report, Score
 
-FEW_GROUPS = 10
 SYMBOL = {"better": "▲", "worse": "▼", "unclear": "≈", "unknown": "·"}
 STATE = {"done": "✓", "failed": "✕", "running": "…", "missing": "?", "interrupted": "‖", "skipped": "–"}
 

@@ -65,7 +65,7 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        "TRAINYARD_OUTPUT_DIR": str(output),
+        "TRAINYARD_OUTPUT_DIR": str(output.resolve()),
         "PYTHONUNBUFFERED": "1",
         "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg"),
     }

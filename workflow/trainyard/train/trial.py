@@ -12,6 +12,7 @@ from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import sample_seeds
 from trainyard.train.check import Check, fail, ok, warn
 from trainyard.train.memory import free_cached, halve, is_out_of_memory
+from trainyard.train.optimizer import AdamW
 from trainyard.train.order import epoch_order, item_seeds
 
 STEPS = 4  # the first warms up and is not counted
@@ -29,7 +30,8 @@ class Trial:
         self.checks: list[Check] = []
 
     def run(self) -> None:
-        optimizer = _Adam([p for p in self.model.parameters() if p.requires_grad], 0.01 * self.job["lr"])
+        optimizer = AdamW(self.model, 0.0)
+        optimizer.lr = 0.01 * self.job["lr"]  # the model that is looked at afterwards is as good as new
         self.model.train()
         began = time.perf_counter()
         losses: list[float] = []
@@ -69,7 +71,7 @@ class Trial:
             # A data set smaller than the trial is gone through again.
             yield np.take(order, np.arange(i * self.job["batch_size"], (i + 1) * self.job["batch_size"]), mode="wrap")[: len(order)]
 
-    def _one(self, optimizer: "_Adam", indices: np.ndarray) -> tuple[float, float, float]:
+    def _one(self, optimizer: AdamW, indices: np.ndarray) -> tuple[float, float, float]:
         """Seconds to load, seconds in all, and the loss of one batch."""
         while True:
             try:
@@ -77,18 +79,18 @@ class Trial:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                optimizer.clear()
+                optimizer.zero_grad()
             free_cached(self.place)
             self.size = halve(self.size)
 
-    def _attempt(self, optimizer: "_Adam", indices: np.ndarray) -> tuple[float, float, float]:
+    def _attempt(self, optimizer: AdamW, indices: np.ndarray) -> tuple[float, float, float]:
         began = time.perf_counter()
         seeds = item_seeds(indices, self.job["seed"], 0)
         parts = [slice(i, i + self.size) for i in range(0, len(indices), self.size)]
         batches = [self.model.collate(self.pack, self.items[indices[p]], seeds[p]) for p in parts]
         loaded = time.perf_counter() - began
         weight = max(float(sum(b["weight"].sum() for b in batches)), 1e-12)
-        optimizer.clear()
+        optimizer.zero_grad()
         total = 0.0
         for part, batch in zip(parts, batches):
             batch = {k: v.to(self.place) for k, v in batch.items()}
@@ -98,24 +100,3 @@ class Trial:
             total += float(loss.detach())
         optimizer.step()
         return loaded, time.perf_counter() - began, total
-
-
-class _Adam:
-    """Adam's memory and arithmetic without torch.optim, whose first optimiser imports torch's compiler: seconds a preflight
-    (https://arxiv.org/abs/1412.6980; no bias correction: four steps at a hundredth of the rate teach nothing anyway)."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter], lr: float):
-        self.parameters, self.lr = parameters, lr
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
-
-    def clear(self) -> None:
-        for p in self.parameters:
-            p.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for p, (first, second) in zip(self.parameters, self.moments):
-            if p.grad is not None:
-                first.lerp_(p.grad, 0.1)
-                second.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                p.addcdiv_(first, second.sqrt().add_(1e-8), value=-self.lr)
