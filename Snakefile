@@ -33,5 +33,9 @@ rule data:
         FILES.all_packs(),
 
 
+onsuccess:
+    print_comparisons()
+
+
 onerror:
     partial_report()

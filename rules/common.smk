@@ -48,6 +48,14 @@ def copy_threads(wildcards):
     return workflow.cores or 1 if own else 1
 
 
+def print_comparisons():
+    """The table of every suite: what each model scored, beside its baselines, and how sure that is."""
+    for suite in JOBS.active_suites():
+        table = Path("logs", "compare_models", f"{suite}.log")
+        if table.exists():
+            print(f"\n{suite}\n{table.read_text()}", end="", flush=True)
+
+
 def partial_report():
     """After a failure: comparison and report from what there is, failed rows shown."""
     log = Path("logs/partial_report.log")
@@ -55,8 +63,6 @@ def partial_report():
     with open(log, "w") as file:
         for command in PARAMS.partial_commands():
             subprocess.run(
-                [sys.executable, *command],
-                check=False,
-                stdout=file,
-                stderr=subprocess.STDOUT,
+                [sys.executable, *command], check=False, stdout=file, stderr=file
             )
+    print(log.read_text(), end="", flush=True)

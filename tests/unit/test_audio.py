@@ -149,3 +149,16 @@ def test_sung_data_have_the_layout_of_m4singer(tmp_path):
     generate(again, seed=1, singers=1, phrases=1, seconds=0.5, sample_rate=8000)
     one = next(again.rglob("*.wav"))
     assert one.read_bytes() == (tmp_path / one.relative_to(again)).read_bytes()
+
+
+def test_mel_is_torchaudios_where_that_is_present():
+    torchaudio = pytest.importorskip("torchaudio")
+    torch = pytest.importorskip("torch")
+    rate, n_fft, hop, mels = 16000, 1024, 256, 40
+    x = np.random.default_rng(0).normal(size=rate).astype(np.float32)
+    theirs = torchaudio.transforms.MelSpectrogram(
+        rate, n_fft, hop_length=hop, f_min=60.0, f_max=0.475 * rate, n_mels=mels, power=2.0, center=True, mel_scale="htk", norm=None
+    )(torch.from_numpy(x))
+    power, _ = spectrum(x, n_fft, hop)
+    ours = power @ mel_matrix(rate, n_fft, mels).T
+    assert np.allclose(ours, theirs.numpy().T[: len(ours)], rtol=1e-3, atol=1e-4)

@@ -2,7 +2,8 @@
 """Last step of `make setup`: settle the audio path and say what was found.
 
 torchaudio is installed where its wheels work: where torch has CUDA, on macOS and on Arm. PyPI's x86-64 Linux wheels link
-CUDA; beside a CPU torch they fail to import and take transformers down with them, so there soundfile decodes alone.
+CUDA; beside a CPU torch they fail to import and take transformers down with them, so there it is left out.
+soundfile decodes everywhere, and the mel is the same as torchaudio's, which a test holds where torchaudio is present.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     device = "CUDA " + str(torch.version.cuda) if torch.cuda.is_available() else "MPS" if torch.backends.mps.is_available() else "CPU"
     decoding = f"soundfile {soundfile.__version__} with libsndfile {soundfile.__libsndfile_version__}"
     print(f"python {platform.python_version()}, torch {torch.__version__} on {device}")
-    print(f"audio path: {decoding}; mel by {'torchaudio' if there else 'torch'}")
+    print(f"audio path: {decoding}, mel by scipy; torchaudio is {'there for transforms of your own' if there else 'not installed'}")
     if not imports_cleanly("transformers, peft, symusic, snakemake"):
         raise RuntimeError("transformers, peft, symusic and snakemake do not import together; remove .venv and run make setup again")
 

@@ -98,7 +98,7 @@ def look_audio() -> Iterator[Finding]:
 
     decoder = f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"
     if util.find_spec("torchaudio") is None:
-        yield Finding("ok", "audio", f"{decoder}; mel by torch (torchaudio is not installed, and not needed)")
+        yield Finding("ok", "audio", f"{decoder}, mel by scipy (torchaudio is not installed, and not needed)")
         return
     # In another interpreter: a wheel that does not fit breaks the one that imports it.
     done = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True, timeout=120)
@@ -109,7 +109,9 @@ def look_audio() -> Iterator[Finding]:
             "torchaudio is installed but does not import, and takes transformers with it: .venv/bin/uv pip uninstall torchaudio",
         )
     else:
-        yield Finding("ok", "audio", f"{decoder}; mel by torchaudio {metadata.version('torchaudio')}")
+        yield Finding(
+            "ok", "audio", f"{decoder}, mel by scipy; torchaudio {metadata.version('torchaudio')} is there for your own transforms"
+        )
 
 
 def usable_cores() -> float:
