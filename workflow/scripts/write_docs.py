@@ -9,7 +9,7 @@ from trainyard.command import run_command
 HOME = Path(__file__).resolve().parents[2]
 # What each conda environment needs of the lock; their own dependencies follow.
 LIGHT = (
-    "jinja2", "numpy", "pandas", "peft", "pulp", "highspy", "pyarrow", "pydantic", "pyyaml", "safetensors", "scikit-learn",
+    "jinja2", "numpy", "pandas", "peft", "pulp", "pyarrow", "pydantic", "pyyaml", "safetensors", "scikit-learn",
     "snakemake", "tokenizers", "xxhash",
 )  # fmt: skip
 TRAIN = (*LIGHT, "pretty-midi", "soundfile", "soxr", "symusic", "torch", "transformers")

@@ -1,7 +1,7 @@
 """config/README.md and config/schema.json, made from the config classes so that they cannot disagree with them."""
 
 import json
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -67,15 +67,27 @@ def schema() -> str:
 def _table(kind: type[BaseModel]) -> list[str]:
     rows = ["| key | type | default | |", "|---|---|---|---|"]
     for name, field in kind.model_fields.items():
-        annotation = str(field.annotation) if not isinstance(field.annotation, type) else field.annotation.__name__
-        for noise in ("typing.", "trainyard.config.schema.", "trainyard.config.base."):
-            annotation = annotation.replace(noise, "")
-        limits = ", ".join(str(m) for m in field.metadata)
-        text = field.description or ""
-        if limits:
-            text += f" ({_limits(field.metadata)})" if _limits(field.metadata) else ""
-        rows.append(f"| `{name}` | {annotation.replace('|', 'or')} | {_default(field)} | {text} |")
+        limits = _limits(field.metadata)
+        text = f"{field.description} ({limits})" if limits else field.description
+        rows.append(f"| `{name}` | {_words(field.annotation)} | {_default(field)} | {text} |")
     return rows
+
+
+def _words(annotation: Any) -> str:
+    """A type as the person who writes YAML thinks of it."""
+    plain = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "mapping", type(None): ""}
+    if annotation in plain:
+        return plain[annotation]
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in inner)
+    if origin is tuple:
+        return f"list of {_words(inner[0])}"
+    if origin is dict:
+        return "mapping"
+    if inner:
+        return next(_words(part) for part in inner if part is not type(None))
+    return "keys below"
 
 
 def _limits(metadata: list[Any]) -> str:
