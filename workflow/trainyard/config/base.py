@@ -17,7 +17,7 @@ class Frozen(BaseModel):
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """`; did you mean 'x'?` for the closest of `known`, or the list of what is known."""
-    close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(sorted(str(k) for k in known))}" if known else ""
