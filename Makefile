@@ -1,4 +1,4 @@
-# make setup | run | test | report | clean. Everything is installed below .venv; nothing else is written outside this folder
+# make setup | run | test | lint | lock | docs | clean. Everything is installed below .venv; nothing else is written outside this folder
 # but package caches.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,16 +6,13 @@ PROFILES := default local slurm ec2 codespace
 FIND_LINKS := $(foreach folder,$(PIP_FIND_LINKS),--find-links $(folder))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test setup report lint lock docs clean
+.PHONY: run test setup lint lock docs clean
 
 run: setup
 	@$(BIN)/snakemake --profile profiles/local $(ARGS)
 
 test: setup
 	@$(BIN)/pytest -n 2 $(ARGS)
-
-report: setup
-	@$(BIN)/snakemake --profile profiles/local results/report/index.html
 
 setup: .setup/done
 
@@ -33,7 +30,8 @@ setup: .setup/done
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules && $(BIN)/mypy
 
-# The lock is made from pyproject.toml. It holds no CUDA packages: torch's own wheel pins those, where it needs any; conda environments and config documentation from their sources.
+# The lock is made from pyproject.toml, the conda environments from the lock. It holds no CUDA packages: torch's own wheel pins
+# those, where it needs any.
 lock: setup
 	@env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev --no-annotate \
 	  --custom-compile-command "make lock" -o .setup/lock pyproject.toml
