@@ -12,7 +12,9 @@ import numpy as np
 
 from trainyard.data.files import replacing
 from trainyard.data.refused import Refused
+from trainyard.data.rules import look_up
 
+MISSING = object()
 FIELDS = ("prompt", "prompt_pattern", "answer", "answer_pattern", "messages")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
 
@@ -44,7 +46,7 @@ class ChatReader:
             raise Refused(f"a JSON object was expected, found {type(row).__name__}")
         messages = self.fields.get("messages") or ("messages" if not self.fields and isinstance(row.get("messages"), list) else None)
         if messages:
-            before, prompt, answer = _conversation(look_up(row, messages), messages)
+            before, prompt, answer = _conversation(field_of(row, messages), messages)
         else:
             before, prompt, answer = [], self._text(row, "prompt"), self._text(row, "answer")
         length = len(prompt) + len(answer) + sum(len(turn["content"]) for turn in before)
@@ -54,7 +56,7 @@ class ChatReader:
 
     def _text(self, row: dict, name: str) -> str:
         field = self.fields.get(name, name)
-        text = as_text(look_up(row, field), field)
+        text = as_text(field_of(row, field), field)
         if name in self.patterns:
             found = self.patterns[name].search(text)
             if not found or found.group(1) is None:
@@ -68,18 +70,11 @@ class ChatReader:
         return {"format": "chat"}
 
 
-def look_up(row: dict, field: str) -> Any:
-    """The value of a field, dotted for nested ones (`a.b`, `a.0.b` in lists). Raises Refused when it is missing."""
-    if field in row:
-        return row[field]
-    value: Any = row
-    for part in field.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            raise Refused(f"field '{field}' is missing; the row has {', '.join(map(str, list(row)[:8])) or 'no fields'}")
+def field_of(row: dict, field: str) -> Any:
+    """The value of a field, dotted for nested ones. Raises Refused when it is missing."""
+    value = look_up(row, field, MISSING)
+    if value is MISSING:
+        raise Refused(f"field '{field}' is missing; the row has {', '.join(map(str, list(row)[:8])) or 'no fields'}")
     return value
 
 

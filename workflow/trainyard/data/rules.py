@@ -49,16 +49,18 @@ def _on_path(rule: ValueRule) -> bool:
     return rule.parent is None and rule.column is None and rule.field is None
 
 
-def look_up(row: Row, name: str) -> Any:
-    """A field of a JSON row by its name, dotted for nested ones; None where it is missing."""
-    value: Any = row
+def look_up(row: Row, name: str, missing: Any = None) -> Any:
+    """A field of a JSON row by its name, dotted for nested ones (`a.b`, `a.0.b` in lists); `missing` where there is none."""
     if isinstance(row, dict) and name in row:
         return row[name]
+    value: Any = row
     for part in name.split("."):
-        if isinstance(value, list) and part.isdigit():
-            value = value[int(part)] if int(part) < len(value) else None
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
         else:
-            value = value.get(part) if isinstance(value, dict) else None
+            return missing
     return value
 
 
