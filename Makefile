@@ -1,5 +1,5 @@
-# make setup | run | test | lint | lock | docs | clean. Everything is installed below .venv; nothing else is written outside this folder
-# but package caches.
+# make setup | run | test | lint | lock | docs | clean. Everything is installed below .venv; outside this folder only caches are
+# written.
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILES := default local slurm ec2 codespace

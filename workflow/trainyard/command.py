@@ -18,7 +18,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         code = 130
     except PERSONAL as error:
-        if os.environ.get("TRAINYARD_DEBUG") or not str(error):
+        if os.environ.get("TRAINYARD_DEBUG") or not str(error) or _from_a_library(error):
             traceback.print_exc()
         print(f"error: {one_line(error)}", file=sys.stderr)
         code = 1
@@ -26,6 +26,15 @@ def run_command(main: Callable[[], int | None]) -> None:
     sys.stderr.flush()
     # Interpreter shutdown with torch loaded takes up to half a second, and every output is on disk by now.
     os._exit(code)
+
+
+def _from_a_library(error: BaseException) -> bool:
+    """A bare ValueError or RuntimeError that no `raise` of ours said: a bug to be found, not a word to a person."""
+    if type(error) not in (ValueError, RuntimeError) or error.__traceback__ is None:
+        return False
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(place.filename).resolve().is_relative_to(Path(__file__).resolve().parents[1])
+    return not (ours and (place.line or "").startswith("raise"))
 
 
 def one_line(error: BaseException) -> str:

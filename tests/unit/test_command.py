@@ -1,0 +1,42 @@
+"""What a command says when it fails: one line for a person's mistake, a traceback for a bug of ours."""
+
+import subprocess
+import sys
+
+import pytest
+import trainyard.command
+
+BELOW = "import sys, numpy as np\nfrom trainyard.command import run_command\ndef main():\n    {body}\nrun_command(main)\n"
+
+
+def call(body: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", BELOW.format(body=body)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "body, line",
+    [
+        ("from trainyard.config.jobs import read_settings; read_settings('{')", "error: --settings: not JSON"),
+        ("from trainyard.data.pack import Pack; Pack('no.safetensors')", "error: no.safetensors: No such file or directory"),
+        ("from trainyard.train.device import choose_device; choose_device('cuda')", "error: --device cuda"),
+    ],
+)
+def test_a_persons_mistake_is_one_line(body, line):
+    done = call(body)
+    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback_and_ends_in_the_line_that_matters():
+    done = call("np.arange(3) + np.arange(4)")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "in main" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: operands could not be broadcast")
+
+
+def test_an_operation_that_fails_on_a_line_of_ours_is_a_bug_too():
+    done = call("from trainyard.train.schedule import rate_at; rate_at(np.zeros(2), 5, 1.0, 0.1, 'cosine')")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "in rate_at" in done.stderr
+
+
+def test_exit_codes():
+    assert call("return 75").returncode == 75 and call("return None").returncode == 0
+    assert trainyard.command.one_line(ValueError("a\n  b")) == "a b"
