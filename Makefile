@@ -1,15 +1,18 @@
-# make setup | run | test | lint | lock | docs | clean. Everything is installed below .venv; outside this folder only caches are
-# written.
+# make setup | run | plan | test | lint | lock | docs | benchmarks | clean. Everything is installed below .venv and .bench; outside this
+# folder only caches are written.
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILES := default local slurm ec2 codespace
 FIND_LINKS := $(foreach folder,$(PIP_FIND_LINKS),--find-links $(folder))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test setup lint lock docs clean
+.PHONY: run plan test setup lint lock docs benchmarks clean
 
 run: setup
-	@$(BIN)/snakemake --profile profiles/local $(ARGS)
+	@$(BIN)/snakemake --profile profiles/local $$($(BIN)/trainyard recommend --flags) $(ARGS)
+
+plan: setup
+	@$(BIN)/python workflow/scripts/plan_machines.py $(ARGS)
 
 test: setup
 	@$(BIN)/pytest -n 2 $(ARGS)
@@ -40,6 +43,12 @@ lock: setup
 
 docs: setup
 	@$(BIN)/python workflow/scripts/write_docs.py
+
+# The pinned packages and the peers that benchmarks/ compares with, in an environment of their own.
+benchmarks: setup
+	@test -x .bench/bin/python || $(PYTHON) -m venv .bench
+	@$(BIN)/uv pip install --quiet --python .bench/bin/python $(FIND_LINKS) -r requirements.lock -r benchmarks/requirements.txt
+	@$(BIN)/uv pip install --quiet --python .bench/bin/python $(FIND_LINKS) --no-deps -e .
 
 clean:
 	rm -rf results checkpoints logs data/demo .snakemake

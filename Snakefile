@@ -18,6 +18,7 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/preflight.smk"
 include: "rules/train.smk"
+include: "rules/promote.smk"
 include: "rules/merge.smk"
 include: "rules/report.smk"
 

@@ -5,6 +5,7 @@ from snakemake.exceptions import WorkflowError
 
 from trainyard import dag
 from trainyard.config import ConfigError
+from trainyard.train.found_script import may_use_gpu
 
 try:
     JOBS = dag.Jobs(config, HOME)
@@ -14,7 +15,8 @@ except ConfigError as mistake:
 
 FILES = dag.Files(JOBS)
 PARAMS = dag.Params(JOBS, FILES)
-dag.set_shell_environment(HOME)
+FOLLOW = dag.Follow(JOBS)
+dag.set_shell_environment(HOME, JOBS.config.settings)
 
 
 wildcard_constraints:
@@ -22,24 +24,60 @@ wildcard_constraints:
     dataset=dag.one_of(JOBS.datasets),
     model=dag.one_of(JOBS.models),
     run=dag.one_of(JOBS.run_names),
-    strategy="average|weighted|best",
+    strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 
 def memory(wildcards, attempt):
     """MB of a training; half as much again with each attempt."""
-    return int(JOBS.model_of(wildcards).mem_mb * (1 + 0.5 * (attempt - 1)))
+    return int(JOBS.most(wildcards, "mem_mb") * (1 + 0.5 * (attempt - 1)))
+
+
+def memory_cap(wildcards, attempt):
+    """MB a training on a CPU is held to; 0: to none."""
+    held = JOBS.model_of(wildcards).cap_memory
+    return memory(wildcards, attempt) if held else 0
 
 
 def minutes(wildcards, attempt):
-    return JOBS.model_of(wildcards).runtime * attempt
+    return JOBS.most(wildcards, "runtime") * attempt
+
+
+def longer_minutes(wildcards, attempt):
+    """Of a promoted run: as if it had to start from the beginning."""
+    promote = JOBS.promote(wildcards.suite)
+    return minutes(wildcards, attempt) * promote.to_epochs // promote.from_epochs
 
 
 def gpus(wildcards):
-    return JOBS.model_of(wildcards).gpu
+    """GPUs that the scheduler counts. On this machine a run takes the GPU that is there, asked for or not."""
+    return max(gpus_asked(wildcards), dag.gpus_taken(workflow))
+
+
+def script_gpus(wildcards):
+    return dag.gpus_taken(workflow) * may_use_gpu(
+        Path(FILES.script(wildcards)).read_bytes()
+    )
+
+
+def gpus_asked(wildcards):
+    return JOBS.most(wildcards, "gpu")
 
 
 def run_threads(wildcards):
-    return JOBS.model_of(wildcards).threads
+    return JOBS.most(wildcards, "threads")
+
+
+def script_threads(wildcards):
+    return JOBS.discover(wildcards.suite).threads
+
+
+def script_memory(wildcards, attempt):
+    return int(JOBS.discover(wildcards.suite).mem_mb * (1 + 0.5 * (attempt - 1)))
+
+
+def script_minutes(wildcards):
+    """A little more than the script gets, so that it is stopped by its own limit and says so."""
+    return int(JOBS.discover(wildcards.suite).minutes) + 2
 
 
 def copy_threads(wildcards):

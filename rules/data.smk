@@ -13,7 +13,7 @@ rule generate_data:
         "data/demo/{suite}/{dataset}/manifest.json",
     log:
         "logs/generate_data/{suite}/{dataset}.log",
-    priority: 20
+    priority: FOLLOW.priority(20)
     conda:
         "../envs/train.yaml"
     params:
@@ -30,7 +30,7 @@ rule index_dataset:
         "results/{suite}/data/{dataset}/index.parquet",
     log:
         "logs/index_dataset/{suite}/{dataset}.log",
-    priority: 20
+    priority: FOLLOW.priority(20)
     conda:
         "../envs/light.yaml"
     resources:
@@ -53,7 +53,7 @@ rule split_dataset:
         summary="results/{suite}/data/{dataset}/splits.json",
     log:
         "logs/split_dataset/{suite}/{dataset}.log",
-    priority: 20
+    priority: FOLLOW.priority(20)
     conda:
         "../envs/light.yaml"
     params:
@@ -80,7 +80,7 @@ rule copy_to_local:
         "benchmarks/copy_to_local/{suite}/{dataset}.tsv"
     wildcard_constraints:
         dataset=dag.one_of(JOBS.datasets_laid_out("split")),
-    priority: 20
+    priority: FOLLOW.priority(20)
     conda:
         "../envs/train.yaml"
     threads: copy_threads
@@ -121,7 +121,7 @@ for SHARDS in JOBS.shard_counts():
             "benchmarks/copy_to_local/{suite}/{dataset}.tsv"
         wildcard_constraints:
             dataset=dag.one_of(JOBS.datasets_laid_out("chat", SHARDS)),
-        priority: 20
+        priority: FOLLOW.priority(20)
         conda:
             "../envs/train.yaml"
         threads: copy_threads

@@ -12,6 +12,7 @@ rule merge_adapters:
             "adapter_model.safetensors",
             "adapter_config.json",
             "certificate.json",
+            "certificate.html",
         ),
     log:
         "logs/merge_adapters/{suite}/{model}-{strategy}.log",
@@ -20,14 +21,15 @@ rule merge_adapters:
     priority: 60
     conda:
         "../envs/light.yaml"
+    threads: 2
     params:
         folders=FILES.shard_folders,
-        rank=PARAMS.rank_flag,
+        flags=PARAMS.merge_flags,
         code=PARAMS.code("merge_adapters"),
     shell:
-        'exec python "$SCRIPTS"/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.rank}'
+        'exec python "$SCRIPTS"/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.flags}'
         " --strategy {wildcards.strategy} --output results/{wildcards.suite}/merged/{wildcards.model}/{wildcards.strategy}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule validate_merge:
@@ -50,6 +52,7 @@ rule validate_merge:
     resources:
         mem_mb=memory,
         gpu=gpus,
+        gpu_slots=JOBS.config.settings.gpu_slots,
     params:
         settings=PARAMS.merge,
         shards=FILES.shard_folders,
@@ -59,7 +62,8 @@ rule validate_merge:
     shell:
         'exec python "$SCRIPTS"/validate_merge.py --settings {params.settings:q} {params.base} --shards {params.shards:q}'
         " --merged {params.merged:q} --validation {input.validation:q} --test {input.test:q} --output {output.accepted:q}"
-        " --evaluation {output.evaluation:q} --predictions {output.predictions:q} --threads {threads} > {log:q} 2>&1"
+        " --evaluation {output.evaluation:q} --predictions {output.predictions:q} --threads {threads}"
+        " --gpu-slots {resources.gpu_slots} > {log:q} 2>&1"
 
 
 use rule fit_baselines as fit_merged_baselines with:

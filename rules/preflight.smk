@@ -9,16 +9,23 @@ rule preflight_check:
     input:
         unpack(FILES.packs),
         base=FILES.base,
+        index=FILES.index,
     output:
         "results/{suite}/preflight/{model}.json",
     log:
         "logs/preflight_check/{suite}/{model}.log",
-    priority: 10
+    priority: FOLLOW.priority(10)
     conda:
         "../envs/train.yaml"
+    threads: run_threads
     resources:
         mem_mb=memory,
         gpu=gpus,
+        # Resources and not params: what says where and how much is no reason to do anything again.
+        gpus_asked=gpus_asked,
+        gpu_slots=JOBS.config.settings.gpu_slots,
+        root=FILES.model_root,
+        runs=JOBS.runs_of_model,
     params:
         settings=PARAMS.model,
         base=PARAMS.base_flag,
@@ -26,4 +33,10 @@ rule preflight_check:
     shell:
         'exec python "$SCRIPTS"/preflight_check.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --threads {threads}"
-        " --output {output:q} > {log:q} 2>&1"
+        " --root {resources.root:q} --index {input.index:q} --runs {resources.runs} --memory-mb {resources.mem_mb}"
+        " --gpus {resources.gpus_asked} --gpu-slots {resources.gpu_slots} --output {output:q} > {log:q} 2>&1"
+
+
+rule preflight:
+    input:
+        FILES.preflights(),

@@ -23,10 +23,31 @@ rule compare_models:
         " --output {output.table:q} --json {output.rows:q} > {log:q} 2>&1"
 
 
+rule map_attention:
+    input:
+        unpack(FILES.packs),
+        model="results/{suite}/runs/{run}/model.safetensors",
+    output:
+        "results/{suite}/attention/{run}.safetensors",
+    log:
+        "logs/map_attention/{suite}/{run}.log",
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=PARAMS.task,
+        code=PARAMS.code("map_attention"),
+    shell:
+        'exec python "$SCRIPTS"/map_attention.py --settings {params.settings:q} --model {input.model:q} --train {input.train:q}'
+        " --test {input.test:q} --threads {threads} --output {output:q} > {log:q} 2>&1"
+
+
 rule build_report:
     input:
         FILES.comparisons(),
         splits=FILES.split_summaries(),
+        attention=FILES.attention(),
     output:
         page=report(
             "results/report/index.html",

@@ -46,14 +46,17 @@ rule train_model:
         "benchmarks/train_model/{suite}/{run}.tsv"
     wildcard_constraints:
         run=dag.one_of(JOBS.runs_saved_as("model")),
-    priority: 50
+    priority: FOLLOW.priority(50)
     conda:
         "../envs/train.yaml"
     threads: run_threads
     resources:
         mem_mb=memory,
+        cap_mb=memory_cap,
         runtime=minutes,
         gpu=gpus,
+        gpu_slots=JOBS.config.settings.gpu_slots,
+        host=FOLLOW.host,
     params:
         settings=PARAMS.run,
         epochs=PARAMS.run_value("epochs"),
@@ -66,7 +69,8 @@ rule train_model:
         'exec python "$SCRIPTS"/train_model.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
         " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
-        " --code {params.code} --threads {threads} --watch-parent --log {log:q}"
+        " --code {params.code} --threads {threads} --gpu-slots {resources.gpu_slots} --memory-mb {resources.cap_mb}"
+        " --watch-parent --log {log:q}"
 
 
 use rule train_model as train_adapter with:
@@ -88,6 +92,8 @@ rule fit_baselines:
         "results/{suite}/runs/{run}/baselines.parquet",
     log:
         "logs/fit_baselines/{suite}/{run}.log",
+    wildcard_constraints:
+        run=dag.one_of(r.name for r in JOBS.runs),
     conda:
         "../envs/light.yaml"
     resources:
@@ -105,14 +111,14 @@ rule fit_baselines:
 rule evaluate_model:
     input:
         predictions="results/{suite}/runs/{run}/predictions.parquet",
-        baselines="results/{suite}/runs/{run}/baselines.parquet",
+        baselines=FILES.baselines,
         info="results/{suite}/runs/{run}/train.json",
     output:
         "results/{suite}/runs/{run}/metrics.json",
     log:
         "logs/evaluate_model/{suite}/{run}.log",
     wildcard_constraints:
-        run=dag.one_of(JOBS.runs_saved_as("any")),
+        run=dag.one_of(r.name for r in JOBS.with_figures),
     priority: 30
     conda:
         "../envs/light.yaml"
@@ -136,14 +142,20 @@ rule run_script:
         "benchmarks/run_script/{suite}/{run}.tsv"
     wildcard_constraints:
         run=dag.one_of(JOBS.script_names),
-    priority: 30
+    priority: FOLLOW.priority(30)
     conda:
         "../envs/train.yaml"
+    threads: script_threads
     resources:
-        mem_mb=1500,
+        mem_mb=script_memory,
+        runtime=script_minutes,
+        gpu=script_gpus,
+        gpu_slots=JOBS.config.settings.gpu_slots,
+        host=FOLLOW.host,
     params:
         settings=PARAMS.script,
         code=PARAMS.code("run_script"),
     shell:
         'exec python "$SCRIPTS"/run_script.py --script {input:q} --settings {params.settings:q}'
-        " --output results/{wildcards.suite}/runs/{wildcards.run} --threads {threads} --watch-parent --log {log:q}"
+        " --output results/{wildcards.suite}/runs/{wildcards.run:q} --threads {threads}"
+        " --gpu-slots {resources.gpu_slots} --watch-parent --log {log:q}"

@@ -86,7 +86,15 @@ def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():
         ({"prompt": "a", "answer": "x" * 300}, "301 characters, more than max_chars 200"),
         (b'{"prompt": "a", "answer": "\\ud800"}', "surrogate"),
         ({"messages": [{"role": "user", "content": "hi"}]}, "no answer of an assistant"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"prompt": "a", "answer": {"x": NaN}}', "not JSON: NaN"),
+        (b'{"prompt": "a", "answer": {"x": 1e999}}', "too large"),
+        (b'{"prompt": "a", "answer": {"x": ' + b"9" * 5000 + b"}}", "not JSON: Exceeds"),
+        (b'{"prompt": "a", "ans', "not JSON: Unterminated string"),
+        (b'{"prompt": "a\0b", "answer": "b"}', "not JSON: Invalid control character"),
+        (b'{"prompt": "a\\u0000b", "answer": "b"}', "NUL character"),
+        (b'{"prompt": "\\ud800", "answer": "b"}', "half of a surrogate pair"),
+        (b'{"prompt": "\xff", "answer": "b"}', "not UTF-8"),
     ],
 )
 def test_bad_rows_are_refused_with_the_reason(row, words):

@@ -99,6 +99,28 @@ def test_only_and_exclude():
     assert scripts == {"train_baseline_models"}
 
 
+def test_which_scripts_are_found(tmp_path):
+    for name in ("train_a.py", "train_cardiovascular_b.py", "deep/train_cardiovascular_c.py", "deep/train_a.py", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+
+    def found(**discover):
+        config = load(suites=["aimedres"], aimedres={"discover": {"root": str(tmp_path), **discover}})
+        return [s.name for s in list_scripts(config)]
+
+    assert found() == ["train_a", "train_cardiovascular_b"]
+    assert found(include=["train_*cardiovascular*.py"]) == ["train_cardiovascular_b"]
+    assert found(exclude=["train_a"]) == found(exclude=["train_a.py"]) == ["train_cardiovascular_b"]
+    assert found(include=["**/*cardiovascular*.py"]) == ["train_cardiovascular_c", "train_cardiovascular_b"]
+    with pytest.raises(ConfigError, match="two scripts are called 'train_a'.*deep"):
+        found(include=["**/train_*.py"])
+    (tmp_path / "train_{x}.py").write_text("")
+    with pytest.raises(ConfigError, match="train_{x}.py.*braces"):
+        found()
+    with pytest.raises(ConfigError, match=r"no file in .* fits .include train_x.*exclude y"):
+        found(include=["train_x*.py"], exclude=["y"])
+
+
 def test_own_data_replace_the_generated_ones(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"")
     own = {"root": str(tmp_path), "glob": "*.wav", "label": {"pattern": "^.{5}(.)"}}

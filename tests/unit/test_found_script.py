@@ -135,6 +135,40 @@ def test_a_signal_reaches_the_script_and_its_children(tmp_path):
     assert "stopped from outside (SIGTERM)" in (tmp_path / "logs" / "x.log").read_text()
 
 
+DAEMON = (
+    "import os, pathlib, subprocess, sys, time\n"
+    "child = 'import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    " os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0);"
+    " pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)'\n"
+    "subprocess.run([sys.executable, '-c', child, {pids!r}])\n"
+    "while not (pathlib.Path({pids!r}).exists() and pathlib.Path({pids!r}).read_text()): time.sleep(0.01)\n"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finding processes that left their group needs /proc")
+@pytest.mark.parametrize(("ending", "ended"), [("", "exit"), ("time.sleep(600)\n", "timeout")])
+def test_a_daemon_that_left_the_process_group_is_ended_too(tmp_path, ending, ended):
+    pids = tmp_path / "pids"
+    mine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    script = write(tmp_path / "train_daemon.py", DAEMON.format(pids=str(pids)) + ending)
+    try:
+        outcome = run_script(script, [], tmp_path / "work", tmp_path / "output", minutes=1 if ended == "exit" else 0.02)
+        assert outcome.ended == ended and gone(int(pids.read_text()))
+        assert mine.poll() is None, "what was there before is none of the script's"
+    finally:
+        mine.kill()
+        mine.wait()
+
+
+def test_an_empty_end_is_no_result_but_no_failure(tmp_path):
+    script = write(
+        tmp_path / "train_quiet.py", "import os\nopen(os.environ['TRAINYARD_OUTPUT_DIR'] + '/metrics.json', 'w').write('{junk')\n"
+    )
+    assert launch(script, tmp_path).wait() == 0
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (found["state"], found["metrics"], found["headline"]) == ("done", [], None) and "not JSON" in found["notes"][0]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

@@ -1,13 +1,16 @@
 """Forecasts: from what was, with a range; and what the rest of a DAG takes on so many cores."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snakemake_logger_plugin_trainyard.forecast import Forecast, makespan
+from snakemake_logger_plugin_trainyard.forecast import Forecast, Planned, makespan, planned_runs
 from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.words import span
+
+HOME = Path(__file__).parents[2]
 
 
 def train(jobid, run, state="waiting", **more):
@@ -36,16 +39,50 @@ def test_failed_jobs_teach_nothing_and_unknown_stays_unknown(tmp_path):
 def test_benchmark_then_train_json_then_stated_hours(tmp_path):
     folder = tmp_path / "kmidi" / "runs" / "a"
     folder.mkdir(parents=True)
-    forecast = Forecast([], tmp_path, {("kmidi", "a"): 3.0})
+    forecast = Forecast([], tmp_path, {("kmidi", "a"): Planned(3.0)})
     stated = forecast.estimate(train(1, "a"))
     assert stated.low < 3 * 3600 < stated.high
     (folder / "train.json").write_text(json.dumps({"train_info": {"seconds": 60}}))
-    measured = Forecast([], tmp_path, {("kmidi", "a"): 3.0}).estimate(train(1, "a"))
+    measured = Forecast([], tmp_path, {("kmidi", "a"): Planned(3.0)}).estimate(train(1, "a"))
     assert measured.low < 60 < measured.high < 100
     bench = tmp_path / "a.tsv"
-    bench.write_text("s\th:m:s\n7.0\t0:00:07\n9.0\t0:00:09\n")
+    bench.write_text("s\th:m:s\n70.0\t0:01:10\n90.0\t0:01:30\n")
     job = train(1, "a", benchmark=str(bench))
-    assert Forecast([], tmp_path).estimate(job).low < 8 < Forecast([], tmp_path).estimate(job).high
+    assert Forecast([], tmp_path).estimate(job).low < 80 < Forecast([], tmp_path).estimate(job).high
+
+
+def test_the_rest_of_an_interrupted_training_is_not_taken_for_the_whole(tmp_path):
+    folder = tmp_path / "kmidi" / "runs" / "a"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text(json.dumps({"train_info": {"seconds": 7200}}))
+    bench = tmp_path / "a.tsv"
+    bench.write_text("s\n12.0\n")
+    estimate = Forecast([earlier("a", 12)], tmp_path).estimate(train(1, "a", benchmark=str(bench)))
+    assert estimate.low < 7200 < estimate.high
+
+
+def test_a_preflight_beats_what_owners_state_and_a_promoted_run_takes_the_rest(tmp_path):
+    planned = planned_runs({"suites": ["mono_to_3d"], "scale": "full"}, str(HOME))
+    assert planned["mono_to_3d", "i3d"] == Planned(0.6, ("i3d",)) and planned["mono_to_3d", "promoted-2"].hours == pytest.approx(2.4)
+    job = lambda rule, run: Job(1, rule, {"suite": "mono_to_3d", "run": run})  # noqa: E731
+    slot = Forecast([], tmp_path, planned).estimate(job("train_promoted", "promoted-1"))
+    assert slot.source == "stated" and slot.low < 2.4 * 3600 < slot.high
+    folder = tmp_path / "mono_to_3d" / "preflight"
+    folder.mkdir(parents=True)
+    for model, minutes in {"i3d": 10, "slowfast": 20, "transformer": 5, "magvit": 5}.items():
+        (folder / f"{model}.json").write_text(json.dumps({"prediction": {"low": 0.9 * minutes, "high": 1.1 * minutes}}))
+    forecast = Forecast([], tmp_path, planned)
+    own = forecast.estimate(job("train_model", "i3d"))
+    assert (own.source, own.low, own.high) == ("preflight", 540, pytest.approx(660))
+    assert forecast.estimate(job("train_promoted", "promoted-1")).high == pytest.approx(4 * 1.1 * 1200), (
+        "the slowest, four times as long again"
+    )
+    run = tmp_path / "mono_to_3d" / "runs" / "promoted-1"
+    run.mkdir(parents=True)
+    (run / "train.json").write_text(json.dumps({"train_info": {"seconds": 1000}, "meta_info": {"report": {"promoted": "x"}}}))
+    (tmp_path / "mono_to_3d" / "promotion.json").write_text(json.dumps({"from_epochs": 10, "to_epochs": 50}))
+    slot = Forecast([], tmp_path, planned).estimate(job("train_promoted", "promoted-1"))
+    assert slot.low < 800 < slot.high <= 1000
 
 
 def test_more_epochs_take_longer():

@@ -91,12 +91,11 @@ def test_memory_ladder_keeps_the_effective_batch(tmp_path):
     plain, halved = trainer(tmp_path, "plain"), trainer(tmp_path, "halved", fail_above=2, say=lines.append)
     plain.run()
     halved.run()
-    assert halved.state.micro_batch == 2 and any("micro-batches of 2" in line for line in lines)
+    assert halved.ladder.size("training", halved.steps) == 2 and any("micro-batches of 2" in line for line in lines)
     a, b = plain.model.state_dict(), halved.model.state_dict()
     assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
     again = trainer(tmp_path, "halved")
-    again._resume()
-    assert again.state.micro_batch == 2  # remembered
+    assert again.ladder.size("training", again.steps) == 2  # remembered
 
 
 def test_out_of_memory_below_one_says_what_to_do(tmp_path):
@@ -113,7 +112,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     step = t.state.step
     t.model.net[0].weight.data[0, 0] = math.nan
     t._resume = lambda: None
-    with pytest.raises(Diverged, match=rf"step {step} .*learning rate"):
+    with pytest.raises(Diverged, match=rf"step {step} .*batch s\d+, .*; the checkpoint of step {step} is kept.*learning rate"):
         t.run()
     again = trainer(tmp_path)
     again.run()

@@ -1,11 +1,14 @@
 """LoRA on a chat model: what its loss sees, what its adapter holds, and that merged adapters answer like their mean."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_chat import plan_pack
+from tiny_bases import chat_pack, make_base
+from tiny_bases import new_lora as tiny_lora
 from trainyard.config.architectures import LoraOptions
 from trainyard.config.schema import Acceptance, Base
 from trainyard.data.chat import ChatPack, ChatWriter
@@ -14,8 +17,9 @@ from trainyard.data.views import View
 from trainyard.lora.base_model import build_base_model
 from trainyard.lora.choose import Choice, choose_merge
 from trainyard.lora.generate import greedy_answers
+from trainyard.lora.load import load_base
 from trainyard.lora.merge import merge_adapters
-from trainyard.lora.model import LoraChat, load_base
+from trainyard.lora.model import LoraChat
 from trainyard.lora.trial import try_adapter
 from trainyard.lora.validate import Candidates
 from trainyard.models.layers import sample_seeds
@@ -50,7 +54,7 @@ def test_pretraining_lowers_the_loss_and_writes_what_transformers_loads(base):
     folder, pack, report = base
     assert report["validation_loss"] < 0.9 * np.log(report["vocabulary"])
     model, tokenizer = load_base(str(folder)), ChatTokenizer(folder)
-    chat = LoraChat(model, tokenizer, str(folder), 400)
+    chat = LoraChat(model, tokenizer, str(folder), OPTIONS)
     with torch.no_grad():
         batch = chat.collate(pack, chat.items(pack, np.arange(len(pack))), None)
         loss = chat.losses(batch).sum() / batch["weight"].sum()
@@ -75,12 +79,29 @@ def test_the_loss_is_the_answers_tokens_only(base):
         wanted = -sum(logits[i, t - 1, encoded.at(i)[t]] for t in answer)
         assert float(losses[i]) == pytest.approx(float(wanted), rel=1e-5)
         assert batch["weight"][i] == len(answer) == n - encoded.prompt[i]
-    # The label of a prompt token is its id where it is predicted: change the labels alone, keep what the model reads.
-    labels = batch["input_ids"].clone()
+
+
+def test_labels_of_the_prompt_and_of_padding_can_be_anything(base):
+    """The labels alone are changed, not what the model reads."""
+    model, pack = new_lora(base), base[1]
+
+    def loss_and_gradients(batch):
+        model.zero_grad()
+        losses = model.losses(batch)
+        losses.sum().backward()
+        return losses.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    batch = model.collate(pack, model.items(pack, np.arange(6)), None)
+    losses, gradients = loss_and_gradients(batch)
+    labels = batch["labels"].clone()
     labels[~batch["scored"]] = 7
-    scored = batch["scored"][:, 1:]
-    chosen = logits[:, :-1].gather(2, labels[:, 1:, None])[..., 0]
-    assert torch.allclose(-(chosen * scored).sum(1), losses, rtol=1e-5)
+    assert (labels != batch["labels"]).any(1).all()
+    perturbed, same = loss_and_gradients({**batch, "labels": labels})
+    assert torch.equal(perturbed, losses) and all(map(torch.equal, gradients, same))
+    first = batch["scored"][0].nonzero()[0, 0]
+    labels[0, first] = 7
+    changed = model.losses({**batch, "labels": labels}).detach()
+    assert changed[0] != losses[0] and torch.equal(changed[1:], losses[1:])
 
 
 def test_a_rows_loss_depends_on_no_other_row_and_no_padding(base):
@@ -186,7 +207,7 @@ def test_the_first_merge_that_passes_is_accepted_and_refusals_say_why(base, tmp_
     wild = new_lora(base)
     wild.load_trainable_state({k: v * 20 for k, v in wild.trainable_state().items()})
     wild.write(str(bad))
-    chat = LoraChat(load_base(str(folder)), ChatTokenizer(folder), str(folder), 400)
+    chat = LoraChat(load_base(str(folder)), ChatTokenizer(folder), str(folder), OPTIONS)
     views = {"validation": View(pack, np.arange(20)), "test": View(pack, np.arange(20, 40))}
     limits = Acceptance(max_loss=base[2]["validation_loss"] * 1.3, min_valid_json=None)
     lines = []
@@ -216,6 +237,89 @@ def test_a_base_that_does_not_fit_is_named(base, tmp_path):
         new_lora(base, OPTIONS.model_copy(update={"target_modules": ("nothing",)}))
     with pytest.raises(ValueError, match="no such folder"):
         LoraChat.from_pack(OPTIONS, base[1], np.arange(3), {"base_model": str(tmp_path / "absent")})
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "qwen2", "phi3"])
+def test_any_causal_model_learns_and_its_merged_adapters_load_in_peft(tmp_path, kind):
+    """Layers are found without being named: Conv1D, q k v in one, gate and up in one."""
+    from peft import PeftModel
+
+    folder, pack = make_base(tmp_path / "base", kind), chat_pack(tmp_path)
+    shards = []
+    for seed in range(2):
+        model = tiny_lora(folder, pack, seed, strong=False, gradient_checkpointing=bool(seed)).train()
+        batch = model.collate(pack, model.items(pack, np.arange(seed, 24, 2)), None)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05)
+        losses = []
+        for _ in range(8):
+            optimizer.zero_grad()
+            loss = model.losses(batch).sum() / batch["weight"].sum()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert losses[-1] < losses[0]
+        with torch.no_grad():  # the base's own dropout, which some of these have, is off
+            assert torch.equal(model.losses(batch), model.losses(batch))
+        shards.append((tmp_path / f"shard{seed}", model))
+        model.write(str(shards[-1][0]))
+    layers = {type(m).__name__ for n, m in shards[0][1].model.named_modules() if n.endswith("base_layer")}
+    assert layers == {"Conv1D" if kind == "gpt2" else "Linear"}
+    assert not any("lm_head" in n or "embed_out" in n for n, _ in shards[0][1].trainable_state().items())
+    merge_adapters([folder for folder, _ in shards], tmp_path / "merged")
+    ids = torch.arange(5, 25)[None]
+    merged = PeftModel.from_pretrained(load_base(folder), tmp_path / "merged").eval()
+    with torch.no_grad():
+        # The mean of two updates, by hand: half of each on the base's own weights.
+        plain = load_base(folder).eval()
+        weights = dict(plain.named_modules())
+        for _, model in shards:
+            for name, layer in model.model.base_model.model.named_modules():
+                if hasattr(layer, "get_delta_weight"):
+                    weights[name].weight += 0.5 * layer.get_delta_weight("default")
+        assert torch.allclose(merged(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-4)
+
+
+def test_in_bfloat16_the_base_is_half_and_the_adapter_whole(tmp_path):
+    base, pack = make_base(tmp_path / "base", "llama"), chat_pack(tmp_path)
+    whole, half = (tiny_lora(base, pack, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    kinds = {"lora_" in name: p.dtype for name, p in half.model.named_parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    batch = whole.collate(pack, whole.items(pack, np.arange(24)), None)
+    assert torch.allclose(half.losses(batch), whole.losses(batch), rtol=0.05)
+    half.losses(batch).sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in half.parameters() if p.grad is not None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_the_bases_weights_stay_in_the_mapped_file_which_processes_share(tmp_path):
+    base, pack = make_base(tmp_path / "base", "llama"), chat_pack(tmp_path)
+    model = tiny_lora(base, pack)
+    spans = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("base/model.safetensors")]
+    spans = [[int(end, 16) for end in span[0].split("-")] for span in spans]
+    places = {name: any(low <= p.data_ptr() < high for low, high in spans) for name, p in model.model.named_parameters()}
+    assert {name for name, mapped in places.items() if not mapped} == {name for name in places if "lora_" in name}
+
+
+def test_of_a_conversation_the_last_answer_is_learned_or_every_one(tmp_path):
+    base, pack = make_base(tmp_path / "base", "llama"), chat_pack(tmp_path)
+    last, every = tiny_lora(base, pack), tiny_lora(base, pack, answers="every")
+    rows = np.arange(4, 12)
+    assert pack.texts("id", [5, 11]) == ["talk5", "talk11"]
+    assert last.training_items(pack, rows)[:, 0].tolist() == list(range(4, 12))
+    items = every.training_items(pack, rows)
+    assert items[:, 0].tolist() == [*range(4, 12), 24, 25, 26, 27]  # two earlier answers of each of the two
+    assert every.encoded(pack).of[24:28].tolist() == [5, 5, 11, 11]
+    assert every.items(pack, rows).tolist() == last.items(pack, rows).tolist()  # what is held out is asked the same
+    turns = json.loads(pack.row(5)["messages"])
+    encoded, tokenizer = every.encoded(pack), every.tokenizer
+    for sample, at in ((24, 1), (25, 3)):
+        prompt, answer = tokenizer.pair_ids(turns[at]["content"], turns[at + 1]["content"], turns[:at])
+        assert encoded.at(sample).tolist() == prompt + answer and encoded.prompt[sample] == len(prompt)
+    # Prompts of later turns hold the earlier answers, unscored: no token counts twice.
+    weight = every.collate(pack, items, None)["weight"].sum()
+    said = [turn["content"] for row in (5, 11) for turn in json.loads(pack.row(row)["messages"]) if turn["role"] == "assistant"]
+    answers = [*pack.texts("answer", rows), *said]
+    assert int(weight) == sum(len(tokenizer.pair_ids("p", answer)[1]) for answer in answers)
 
 
 def test_the_adapter_file_is_the_same_bytes_every_time(tmp_path):

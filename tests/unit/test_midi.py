@@ -4,34 +4,17 @@ import struct
 import sys
 
 import numpy as np
+import odd_midi
 import pretty_midi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_midi import midi, note, variable
 from trainyard.config.features import MidiFeatures
 from trainyard.data.generate import lakh
 from trainyard.data.midi import DRUM_CLASS, DURATIONS, LOWEST, NO_CHORD, OFFSET_UNIT, PITCHES, MidiReader
 from trainyard.data.midi_file import read_score
 from trainyard.data.refused import Refused
-
-END = b"\x00\xff\x2f\x00"
-
-
-def note(pitch, start=0, length=24, channel=0):
-    """A note `start` ticks after the event before it."""
-    return variable(start) + bytes([0x90 | channel, pitch, 80]) + variable(length) + bytes([0x80 | channel, pitch, 0])
-
-
-def variable(value):
-    out = [value & 0x7F]
-    while value := value >> 7:
-        out.insert(0, value & 0x7F | 0x80)
-    return bytes(out)
-
-
-def midi(*tracks, kind=0, division=96):
-    head = b"MThd" + struct.pack(">IHHH", 6, kind, len(tracks), division)
-    return head + b"".join(b"MTrk" + struct.pack(">I", len(t + END)) + t + END for t in tracks)
 
 
 def read(data, **features):
@@ -135,27 +118,17 @@ def test_bars_follow_the_time_signature():
     assert len(read(midi(twelve_eight))["tempo"]) == 2  # 24 steps do not fit 16: the bar is halved
 
 
-@pytest.mark.parametrize(
-    "data, reason",
-    [
-        (b"", "empty"),
-        (b"MThd\x00\x00", "cut off"),
-        (b"RIFF____WAVEfmt ", "not a MIDI file"),
-        (b"SMF2CLIP" + bytes(40), "MIDI 2.0"),
-        (midi(note(60), division=0xE728), "SMPTE"),
-        (midi(note(60), division=0), "0 ticks"),
-        (midi(note(60), kind=5), "type 5"),
-        (midi(), "no track"),
-        (midi(b""), "no notes"),
-        (midi(b"\x00\xf4" + note(60)), "status byte"),
-        (midi(note(60))[:-3], "cannot be decoded"),
-        (midi(note(60, 0x0FFFFFFF, 0x0FFFFFFF) * 6), "overflow"),
-        (midi(note(60, 0x0FFFFFFF)), "before bar"),
-    ],
-)
-def test_broken_files_are_refused_with_a_reason(data, reason):
+@pytest.mark.parametrize("name", odd_midi.REFUSED)
+def test_broken_files_are_refused_with_a_reason(name):
+    data, reason = odd_midi.REFUSED[name]
     with pytest.raises(Refused, match=reason):
         read(data)
+
+
+@pytest.mark.parametrize("name", odd_midi.ACCEPTED)
+def test_odd_files_with_sound_notes_are_read(name):
+    melody = read(odd_midi.ACCEPTED[name])["melody"]
+    assert set(range(60, 72)) <= set((melody[:, 0] + LOWEST).tolist())
 
 
 def test_nonsense_in_a_sound_file_does_no_harm():

@@ -76,8 +76,8 @@ def test_only_the_first_notes_are_kept_and_a_held_pedal_counts():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "midi: not readable"),
-        (b"MThd" * 10, "midi: not readable"),
+        (b"", "midi: the file is empty"),
+        (b"MThd" * 10, "midi: MIDI file type 19796 does not exist"),
         (midi([]), "no notes"),
         (midi([(80, 40, 0, 1)], drums=True), "no notes"),
     ],
@@ -109,7 +109,7 @@ def test_bad_rows_are_refused(demo, change, reason):
 def test_a_bad_recording_says_that_it_is_the_audio(demo):
     folder, rows = demo
     reader = PairedReader(FEATURES, folder, FIELDS)
-    with pytest.raises(Refused, match="^audio: not decodable"):
+    with pytest.raises(Refused, match="^audio: not a recording"):
         reader.read([b"RIFF nothing", blobs(folder, reader, rows[0])[1]], {"extra": rows[0]})
 
 

@@ -10,10 +10,16 @@ import pytest
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.features import TabularFeatures
 from trainyard.config.schema import Model
+from trainyard.data.mounts import classify
 from trainyard.data.pack import PackWriter
+from trainyard.host.gpus import Gpu
+from trainyard.host.resources import Memory
+from trainyard.train import machine, storage_checks
 from trainyard.train import preflight as preflight_module
-from trainyard.train.machine import available_memory_mb, check_decoders
-from trainyard.train.preflight import Preflight, table
+from trainyard.train.memory import OutOfMemory
+from trainyard.train.preflight import Preflight
+from trainyard.train.preflight_table import overview, table
+from trainyard.train.trial import Trial
 
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "preflight_check.py"
 
@@ -54,8 +60,8 @@ def check(report: dict, name: str) -> dict:
     return max(found, key=lambda c: ("ok", "warn", "fail").index(c["verdict"]))
 
 
-def examine(files: dict[str, str], folder: Path, **keys) -> dict:
-    report = Preflight(job(**keys), files, checkpoints=str(folder / "checkpoints"), device="cpu").run()
+def examine(files: dict[str, str], folder: Path, more: dict | None = None, **keys) -> dict:
+    report = Preflight(job(**keys), files, checkpoints=str(folder / "checkpoints"), device="cpu", **(more or {})).run()
     json.dumps(report, allow_nan=False)
     for found in report["checks"]:
         assert found["verdict"] == "ok" or found["advice"], found
@@ -65,12 +71,18 @@ def examine(files: dict[str, str], folder: Path, **keys) -> dict:
 def test_sound_data_pass_with_a_prediction(tmp_path: Path) -> None:
     report = examine(packs(tmp_path), tmp_path)
     assert report["verdict"] == "ok", [c for c in report["checks"] if c["verdict"] != "ok"]
-    assert {"packs", "storage", "labels", "values", "leaks", "model", "step", "predict", "memory", "disk", "time", "batch"} <= {
-        c["check"] for c in report["checks"]
-    }
+    assert {c["check"] for c in report["checks"]} == {
+        "packs", "storage", "read", "checkpoints", "labels", "values", "leaks", "model", "step", "predict", "device", "memory", "disk",
+        "parallel", "time", "batch",
+    }  # fmt: skip
+    assert report["checks"][0]["check"] == "packs" and report["checks"][-1]["check"] == "time"
     prediction = report["prediction"]
     assert 0 < prediction["low"] <= prediction["minutes"] <= prediction["high"] and prediction["steps"] == 15
-    assert all(len(line) <= 80 for line in table(report).splitlines())
+    assert prediction["bound"] in ("compute", "decode", "storage", "saving") and sum(prediction["seconds"].values()) > 0
+    for width in (80, 200):
+        lines = table(report, width).splitlines()
+        assert max(map(len, lines)) <= min(width, 120) and lines[0] == "preflight s/m: ok"
+    assert "s/m" in overview([report])
 
 
 def test_missing_broken_and_empty_packs_fail(tmp_path: Path) -> None:
@@ -95,6 +107,11 @@ def test_missing_broken_and_empty_packs_fail(tmp_path: Path) -> None:
 def test_labels(tmp_path: Path, labels: list[int], verdict: str, words: str) -> None:
     found = check(examine(packs(tmp_path, train={"labels": labels}), tmp_path), "labels")
     assert found["verdict"] == verdict and words in found["value"]
+
+
+def test_samples_without_a_label_are_counted(tmp_path: Path) -> None:
+    found = check(examine(packs(tmp_path, train={"labels": [-1, 0, 1, 0] * 10}), tmp_path), "unlabelled")
+    assert found["verdict"] == "warn" and "10 of 40 train samples" in found["value"]
 
 
 def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
@@ -139,38 +156,100 @@ def test_folds_are_checked_in_their_one_pack(tmp_path: Path) -> None:
 
 
 def test_too_little_disk_and_memory_fail(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(preflight_module, "free_bytes", lambda path: 1000)
-    monkeypatch.setattr(preflight_module, "available_memory_mb", lambda: 50.0)
+    monkeypatch.setattr(machine, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(machine, "memory", lambda: Memory(60.0, 50.0, True))
     report = examine(packs(tmp_path), tmp_path)
-    assert check(report, "disk")["verdict"] == "fail" and check(report, "memory")["verdict"] == "fail"
+    assert check(report, "disk")["verdict"] == "fail" and "missing" in check(report, "disk")["advice"]
+    assert check(report, "memory")["verdict"] == "fail" and "control group" in check(report, "memory")["limit"]
+    assert check(report, "disk")["machine"] and check(report, "memory")["machine"]
+
+
+def test_disk_is_for_all_runs_of_the_suite(tmp_path: Path, monkeypatch) -> None:
+    files = packs(tmp_path)
+    one = examine(files, tmp_path)["needs"]["checkpoint_bytes"]
+    monkeypatch.setattr(machine, "free_bytes", lambda path: 4 * one)
+    assert check(examine(files, tmp_path), "disk")["verdict"] == "ok"
+    assert check(examine(files, tmp_path, {"runs": 3}), "disk")["verdict"] == "warn"
+    found = check(examine(files, tmp_path, {"runs": 3, "others": 2 * one}), "disk")
+    assert found["verdict"] == "fail" and "3 runs and of the models checked before" in found["value"]
+
+
+def test_more_memory_than_was_promised_to_the_scheduler_warns(tmp_path: Path) -> None:
+    found = check(examine(packs(tmp_path), tmp_path, {"mem_mb": 20}), "memory")
+    assert found["verdict"] == "warn" and "set mem_mb" in found["advice"]
+
+
+def test_more_threads_than_cores_warn(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(preflight_module, "usable_cores", lambda: 0.5)
+    assert "set threads: 1" in check(examine(packs(tmp_path), tmp_path), "threads")["advice"]
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_fails(tmp_path: Path) -> None:
+    found = check(examine(packs(tmp_path), tmp_path, {"gpus": 1}), "device")
+    assert found["verdict"] == "fail" and "gpu: 0" in found["advice"]
+
+
+def test_a_gpu_that_torch_cannot_use_warns(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(machine, "driver_gpus", lambda: [Gpu("GPU-1", "NVIDIA L4", 0)])
+    monkeypatch.setattr(machine, "torch_cuda", lambda: None)
+    found = check(examine(packs(tmp_path), tmp_path), "device")
+    assert found["verdict"] == "warn" and "NVIDIA L4" in found["value"] and "CUDA" in found["advice"]
+
+
+def test_slow_batches_warn(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(preflight_module, "BATCH_SECONDS", 0.0)
+    assert check(examine(packs(tmp_path), tmp_path), "batch")["verdict"] == "warn"
+
+
+def test_slow_storage_warns(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(storage_checks, "SLOW_OPEN", 0.0)
+    assert check(examine(packs(tmp_path), tmp_path), "read")["verdict"] == "warn"
 
 
 def test_network_storage_warns_and_a_model_that_does_not_build_fails(tmp_path: Path, monkeypatch) -> None:
-    from trainyard.data.storage import classify
-
-    monkeypatch.setattr(preflight_module, "describe", lambda path: classify("/content/drive", "fuse.drive", "drive"))
+    monkeypatch.setattr(storage_checks, "describe", lambda path: classify("/content/drive", "fuse.drive", "drive"))
     report = examine(packs(tmp_path), tmp_path, options={"width": 2})
     assert check(report, "storage")["verdict"] == "warn" and "Google Drive" in check(report, "storage")["value"]
+    assert check(report, "checkpoints")["verdict"] == "warn"
     assert report["verdict"] == "fail" and "width" in check(report, "model")["value"]
+
+
+def test_a_mount_that_does_not_answer_fails(tmp_path: Path, monkeypatch) -> None:
+    gone = classify("/mnt/x", "fuse.sshfs", "mac:/x", "Transport endpoint is not connected")
+    monkeypatch.setattr(storage_checks, "describe", lambda path: gone)
+    found = check(examine(packs(tmp_path), tmp_path), "storage")
+    assert found["verdict"] == "fail" and "mount it again" in found["advice"]
+
+
+def test_raw_files_are_opened_and_the_reads_of_a_copy_chosen(tmp_path: Path) -> None:
+    root = tmp_path / "raw files"
+    root.mkdir()
+    for i in range(3):
+        (root / f"{i}.csv").write_bytes(b"x" * 5000)
+    report = examine(packs(tmp_path), tmp_path, {"root": str(root), "sources": [f"{i}.csv" for i in range(3)]})
+    assert "8 reads in flight" in check(report, "sources")["value"]
+    for path in root.iterdir():
+        path.unlink()
+    report = examine(packs(tmp_path), tmp_path, {"root": str(root), "sources": ["0.csv"]})
+    assert check(report, "sources")["verdict"] == "warn"
+    report = examine(packs(tmp_path), tmp_path, {"root": str(tmp_path / "elsewhere"), "sources": ["0.csv"]})
+    assert "not on this machine" in check(report, "sources")["value"] and report["verdict"] == "ok"
+
+
+def test_out_of_memory_in_the_trial_is_a_matter_of_the_machine(tmp_path: Path, monkeypatch) -> None:
+    def too_much(self, *_):
+        raise OutOfMemory("out of memory even with one sample at a time")
+
+    monkeypatch.setattr(Trial, "run", too_much)
+    found = check(examine(packs(tmp_path), tmp_path), "step")
+    assert found["verdict"] == "fail" and found["machine"] and "one sample" in found["value"]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_step_that_is_not_finite_fails(tmp_path: Path) -> None:
     report = examine(packs(tmp_path, train={"values": np.full((40, 2), np.inf)}), tmp_path)
     assert report["verdict"] == "fail" and "not a number" in check(report, "step")["value"]
-
-
-def test_decoders_of_this_machine_work() -> None:
-    assert [c.verdict for c in check_decoders("paired")] == ["ok", "ok"] and check_decoders("tabular") == []
-    assert available_memory_mb() > 100
-
-
-def test_a_broken_decoder_is_named(monkeypatch) -> None:
-    import soundfile
-
-    monkeypatch.setattr(soundfile, "read", lambda file: (_ for _ in ()).throw(RuntimeError("no libsndfile")))
-    (found,) = check_decoders("audio")
-    assert found.verdict == "fail" and "no libsndfile" in found.value and "pip install" in found.advice
 
 
 def test_command_ends_with_0_whatever_the_verdict(tmp_path: Path) -> None:
@@ -180,4 +259,4 @@ def test_command_ends_with_0_whatever_the_verdict(tmp_path: Path) -> None:
         command += [f"--{split}", path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "fail labels" in done.stdout and json.loads((tmp_path / "out.json").read_text())["verdict"] == "fail"
+    assert "FAIL  labels" in done.stdout and json.loads((tmp_path / "out.json").read_text())["verdict"] == "fail"

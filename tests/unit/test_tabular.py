@@ -62,6 +62,7 @@ PLAIN = "who,age,site,sex,note,ill\nA,61,1,f,x y,yes\nB,,2,m,z,no\nC,70.5,1,f,,y
         PLAIN.replace("\n", "\n\n"),
         PLAIN.encode("utf-16"),
         PLAIN.replace("x y", '"x, ""y"""'),
+        PLAIN.replace("x y", '"x\ny"'),
         PLAIN.replace("B,,", "B,NA,").replace("z", "caf\u00e9").encode("cp1252"),
         *(PLAIN.replace("B,,", f"B,{word},") for word in ("?", "nan", "NULL", "None", "inf", "-")),
     ],
@@ -121,6 +122,13 @@ def test_bad_rows_are_refused_with_the_reason(tmp_path):
         with pytest.raises(Refused, match=why):
             reader.read([], {"extra": row})
     assert BAD_ROW in rows[1] and rows[1]["ill"] == ""
+
+
+def test_a_quote_that_is_not_closed_is_said_with_what_it_takes(tmp_path):
+    table = write(tmp_path / "t.csv", 'who,age,ill\nA,1,0\nB,"2,1\nC,3,0\nD,4,1\n')
+    good, bad = table_rows(table)
+    assert BAD_ROW not in good
+    assert bad[BAD_ROW] == "2 cells where the table has 3 columns; a quote in it is not closed and takes 3 more lines with it"
 
 
 def test_many_categories_keep_the_common_ones(tmp_path):

@@ -154,9 +154,9 @@ BAD_FLOATS = np.where(np.arange(SIZE) == 3, np.inf, VIDEO / 255)
 @pytest.mark.parametrize(
     ("blob", "reason"),
     [
-        (b"", "not a readable"),
-        (b"MZ" + bytes(500), "not a readable"),
-        (npz(video=VIDEO, positions=POSITIONS)[:-200], "not a readable"),
+        (b"", "not an .npz|cut off or damaged"),
+        (b"MZ" + bytes(500), "not an .npz|cut off or damaged"),
+        (npz(video=VIDEO, positions=POSITIONS)[:-200], "not an .npz|cut off or damaged"),
         (npz(positions=POSITIONS), "exactly one array 'video'; it holds 'positions'"),
         (npz(video=VIDEO), "exactly one array 'positions'"),
         (npz(video=VIDEO[0], positions=POSITIONS), "expected \\(cameras, frames, 3, height, width\\)"),

@@ -1,6 +1,7 @@
 """The DAG at toy size: to the end, nothing to do afterwards, and exactly what changed afterwards."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,27 @@ def test_a_learning_rate_retrains_that_model_and_a_comment_nothing(finished, hom
         assert "train_model" in text and "code" in text and "copy_to_local" not in text
     finally:
         model.write_text(source)
+
+
+def test_a_change_of_the_loop_retrains_all_and_the_dry_run_says_the_hours_at_stake(finished, home):
+    loop = home / "workflow/trainyard/train/loop.py"
+    source = loop.read_text()
+    table = finished / "benchmarks/train_model/aimedres/als-fold1.tsv"
+    before = table.read_text()
+    try:
+        loop.write_text(source.replace('"""The training loop', '# A comment.\n\n"""Another docstring. The training loop', 1))
+        assert "nothing to" in planned(finished, home).lower(), "comments, docstrings and formatting retrain nothing"
+        loop.write_text(source + "\nADDED = 3\n")
+        table.write_text("s\th:m:s\n36000\t10:00:00\n")
+        text = planned(finished, home)
+        assert re.search(r"^\d+ jobs would run; (at least )?8–1[23](\.\d)? h of work at stake", text, re.M), text
+        assert re.search(
+            r"train_model  2   8–1[23](\.\d)? h\n  follows preflight_check: code changed\n    aimedres: als-fold1, als-fold2", text
+        ), text
+        assert "run_script" not in text and "copy_to_local" not in text, "what does not use the loop stays"
+    finally:
+        loop.write_text(source)
+        table.write_text(before)
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm", "ec2", "codespace"])

@@ -3,21 +3,28 @@
 
 Averaging the factors, or peft's `linear`, is something else and can be wrong by the number of adapters. Here the
 factors are concatenated, which is exact; the rank becomes the sum of the ranks. --rank N cuts the result to its best
-approximation of rank N. certificate.json says how far the result is from the true mean, what went in (SHA-256), and
-how much the adapters agree. Adapters that do not belong together are refused by file and field.
+approximation of rank N, --tolerance 0.01 to the smallest rank whose relative error is at most 1 %. certificate.json
+and certificate.html say how far the result is from the true mean, what went in (SHA-256), and how much the adapters
+agree. Adapters that do not belong together are refused by file and field; torch is not needed.
+
+ties, dare and magnitude_prune change the updates value by value, so their result is not of low rank: it is written as
+its best approximation of --rank (default: the sum of the ranks), with the exact error of that in the certificate.
 
 Examples:
   merge_adapters.py --models runs/shard01 runs/shard02 runs/shard03 --output merged --strategy average
   merge_adapters.py --models a b --output merged --strategy weighted --weights 3 1
+  merge_adapters.py --models a b --output merged --strategy weighted --weights samples --tolerance 0.001
   merge_adapters.py --models a b --output merged --strategy best --metrics a/metrics.json b/metrics.json
+  merge_adapters.py --models a b --output merged --strategy ties --density 0.3 --rank 32 --dtype bfloat16
   merge_adapters.py --models a b --output merged --validate --base-model base --rows packs/plans/validation.jsonl
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> int:
@@ -26,37 +33,82 @@ def main() -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder of the merged adapter and its certificate")
     parser.add_argument(
         "--strategy",
-        choices=("average", "weighted", "best"),
+        choices=("average", "weighted", "best", "ties", "dare", "magnitude_prune"),
         default="average",
         help="average: equal weights (the default); weighted: by --weights, or by 1 / validation loss; best: the one of the lowest "
-        "validation loss, as it is",
+        "validation loss, as it is; ties, dare, magnitude_prune: on the values of the updates, with --density",
     )
-    parser.add_argument("--weights", nargs="+", type=float, help="a weight for each model, 0 or more; scaled to sum 1")
-    parser.add_argument("--metrics", nargs="+", type=Path, help="metrics.json or train.json of each model, for its validation loss "
-                        "(default: those in the models' folders, where they are needed)")  # fmt: skip
-    parser.add_argument("--rank", type=int, help="rank of the result; without it the merge is exact")
+    parser.add_argument("--weights", nargs="+", metavar="W", help="a weight for each model, 0 or more, scaled to sum 1; or `loss` (by "
+                        "1 / validation loss), or `samples` (by training samples)")  # fmt: skip
+    parser.add_argument("--metrics", nargs="+", type=Path, help="metrics.json or train.json of each model, for its validation loss and "
+                        "samples (default: those in the models' folders, where they are needed)")  # fmt: skip
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, help="rank of the result; without it and --tolerance the merge is exact")
+    size.add_argument("--tolerance", type=float, help="largest relative error against the true mean: the smallest rank that keeps it")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="numbers of the result (float32)")
+    parser.add_argument("--density", type=float, default=0.5, help="ties, dare, magnitude_prune: share of the values that stays (0.5)")
+    parser.add_argument("--seed", type=int, default=0, help="dare: which values are dropped (0)")
+    parser.add_argument(
+        "--mixed", action="store_true", help="also merge adapters of different rank, alpha or rsLoRA, each at its own scale"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="layers that are merged at a time (2)")
     parser.add_argument("--validate", action="store_true", help="load the result with peft on its base and check it (imports torch)")
     parser.add_argument("--base-model", help="--validate: the base's folder or hub name (default: the one the adapters name)")
     parser.add_argument("--rows", type=Path, help="--validate: packed chat rows to measure the answer loss on")
     args = parser.parse_args()
+    if args.threads < 1:
+        parser.error("--threads must be 1 or more")
     thread_limit(1)
 
+    from trainyard.lora.allocator import keep_freed_memory
     from trainyard.lora.losses import validation_losses
     from trainyard.lora.merge import merge_adapters
+    from trainyard.lora.samples import training_samples
 
-    losses = None
-    if args.metrics or (args.strategy == "best" or (args.strategy == "weighted" and args.weights is None)):
-        losses = validation_losses(args.models, args.metrics)
-    certificate = merge_adapters(args.models, args.output, args.strategy, args.weights, losses, args.rank)
-    weights = ", ".join(f"{w:.4f}" for w in certificate["weights"])
-    print(f"{args.output}: {args.strategy} of {len(args.models)} adapters, weights {weights}")
-    print(
-        f"rank {certificate['rank']}, {certificate['bytes'] / 1e6:.2f} MB, relative error {certificate['relative_error']:.2e} "
-        "against the true weighted mean of B·A"
+    keep_freed_memory()
+    weights = given_weights(args.weights)
+    by_loss = weights == "loss" or args.strategy == "best" or (args.strategy == "weighted" and weights is None)
+    certificate = merge_adapters(
+        args.models,
+        args.output,
+        args.strategy,
+        losses=validation_losses(args.models, args.metrics) if by_loss else None,
+        samples=training_samples(args.models, args.metrics) if weights == "samples" else None,
+        threads=args.threads,
+        say=lambda line: print(line, flush=True),
+        **{"weights": weights, **{k: getattr(args, k) for k in ("rank", "tolerance", "dtype", "density", "seed", "mixed")}},
     )
-    if certificate["same_file"]:
-        print("note: some of the adapters are the same file")
+    # New looks of the page are no reason to merge again.
+    by_name("trainyard.report.certificate_page").write_page(certificate, args.output / "certificate.html")
+    for line in told(certificate, args.output):
+        print(line)
     return check(args) if args.validate else 0
+
+
+def given_weights(words: list[str] | None) -> list[float] | str | None:
+    if words is None or words in (["loss"], ["samples"]):
+        return words[0] if words else None
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise ValueError(f"--weights: expected a number for each model, `loss` or `samples`, not '{' '.join(words)}'") from None
+
+
+def told(certificate: dict[str, Any], output: Path) -> list[str]:
+    """The result in a few lines."""
+    shares = ", ".join(f"{w:.4f}" for w in certificate["weights"])
+    lines = [
+        f"{output}: {certificate['strategy']} of {len(certificate['inputs'])} adapters, weights {shares}",
+        f"rank {certificate['rank']}, {certificate['bytes'] / 1e6:.2f} MB, relative error {certificate['relative_error']:.2e} "
+        f"against the true weighted mean of B·A, of which rounding to {certificate['dtype']} {certificate['rounding_error']:.1e}",
+    ]
+    if "approximation_error" in certificate:
+        lines.append(f"relative error of rank {certificate['rank']} against what {certificate['strategy']} made: "
+                     f"{certificate['approximation_error']:.2e}")  # fmt: skip
+    lines.append(
+        f"rank {certificate['rank_for']['1%']} would keep the mean within 1 %, rank {certificate['rank_for']['0.1%']} within 0.1 %"
+    )
+    return [*lines, "note: some of the adapters are the same file"] if certificate["same_file"] else lines
 
 
 def check(args: argparse.Namespace) -> int:

@@ -8,8 +8,10 @@ Example, by hand:
 """
 
 import argparse
+import shutil
+from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -18,12 +20,18 @@ def main() -> None:
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder or hub name of the base model")
+    parser.add_argument("--root", help="folder of the raw data: its storage is measured")
+    parser.add_argument("--index", help="index.parquet of the raw data: which of its files are opened, and which decoders are in use")
     parser.add_argument(
         "--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)"
     )
+    parser.add_argument("--runs", type=int, default=1, help="runs of the model, whose checkpoints share the disk (default %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs that the configuration asks for (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument("--memory-mb", type=int, default=0, help="memory promised to the scheduler, MB (default: not known)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--output", required=True, help="preflight.json")
+    parser.add_argument("--output", required=True, type=Path, help="preflight.json")
     args = parser.parse_args()
     thread_limit(args.threads)
 
@@ -31,13 +39,19 @@ def main() -> None:
     from trainyard.data.files import write_json
 
     settings = read_settings(args.settings)
-    from trainyard.train.preflight import Preflight, table
+    device = by_name("trainyard.host.slots").hold_gpu(args.device, f"preflight {settings['suite']}/{settings['model']}", args.gpu_slots)
+    from trainyard.train.preflight import Preflight
+    from trainyard.train.preflight_files import bytes_of_others, sampled_paths
+    from trainyard.train.preflight_table import table
 
     packs = {split: getattr(args, split) for split in ("train", "validation", "test")}
     paths = {"base_model": args.base_model} if args.base_model else {}
-    report = Preflight(settings, packs, paths, args.checkpoints, args.device, args.threads).run()
+    report = Preflight(
+        settings, packs, paths, args.checkpoints, device, args.threads, args.runs, bytes_of_others(args.output), args.root,
+        sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
+    ).run()  # fmt: skip
     write_json(args.output, report)
-    print(table(report))
+    print(table(report, shutil.get_terminal_size((80, 24)).columns))
 
 
 if __name__ == "__main__":

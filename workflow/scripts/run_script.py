@@ -14,7 +14,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from trainyard.command import attempt_log, run_command
+from trainyard.command import attempt_log, by_name, run_command
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json and train.json; below it output/ and work/")
     parser.add_argument("--log", type=Path, help="log file (default: script.log in the output folder)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads the script is told to use")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
     parser.add_argument("--watch-parent", action="store_true", help="stop when the process that started this one is gone")
     args = parser.parse_args()
     log = args.log or args.output / "script.log"
@@ -35,7 +36,7 @@ def main() -> int:
     from trainyard.config.jobs import read_settings
     from trainyard.data.files import write_json
     from trainyard.report.script_metrics import metrics_files, read_script_metrics
-    from trainyard.train.found_script import check_outcome, run_script, script_arguments
+    from trainyard.train.found_script import check_outcome, may_use_gpu, run_script, script_arguments
     from trainyard.train.run_info import run_info, utc_now
 
     settings = read_settings(args.settings)
@@ -47,6 +48,8 @@ def main() -> int:
     output.mkdir(parents=True, exist_ok=True)
     for old in metrics_files([output]):
         old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
+    if may_use_gpu(source):
+        by_name("trainyard.host.slots").hold_gpu("auto", f"{settings['suite']}/{settings['run']}", args.gpu_slots)
     arguments = script_arguments(source.decode("utf-8", "replace"), settings, output.resolve())
     print(f"{settings['suite']}/{settings['run']}: {args.script} {' '.join(arguments)}", flush=True)
     outcome = run_script(args.script, arguments, work, output, minutes, args.watch_parent)

@@ -6,7 +6,8 @@ In the workflow, on an index:
 
 By itself, on JSONL files: exact shards (sizes differ by at most one), disjoint, the same from the same seed on any machine:
   split_dataset.py --source housebrain_dataset --output housebrain_splits --shards 6 --eval-fraction 0.02 --zip
-writes shard-01.jsonl … shard-06.jsonl, eval.jsonl and splits.json (rows, bytes and SHA-256 of each file).
+writes shard-01.jsonl … shard-06.jsonl, eval.jsonl and splits.json: rows, bytes and xxh3 (128 bits, as `xxhsum -H2` prints it) of each
+file, SHA-256 of each archive. A line that is no JSON object ends in quarantine.csv with its number.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def _split_index(args: argparse.Namespace) -> None:
     from trainyard.data.split import split_samples, summarise, write_splits
 
     dataset = typed_dataset(read_settings(args.settings))
-    index, meta = read_index(args.index)
+    index, meta = read_index(args.index, ("id", "label", "group", "refused"))
     splits = split_samples(index, dataset)
     summary = summarise(index, meta, splits, dataset)
     write_splits(index, splits, args.output)

@@ -11,44 +11,71 @@ Ends with 0 when trained, 75 when it was asked to stop and saved (run it again t
 """
 
 import argparse
+import json
+import os
 import sys
 
-from trainyard.command import attempt_log, run_command, thread_limit
+from trainyard.command import attempt_log, by_name, run_command, thread_limit
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", required=True, help="the run's settings: JSON, or @file")
+    parser.add_argument("--settings", help="the run's settings: JSON, or @file")
+    parser.add_argument("--promotion", help="instead of --settings: promotion.json, to train on the run that it has in --slot")
+    parser.add_argument("--slot", help="with --promotion: promoted-1, promoted-2, …")
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder or hub name of the base model")
-    parser.add_argument("--preflight", help="preflight.json of the model; training refuses when its verdict is fail")
+    parser.add_argument(
+        "--preflight",
+        help="preflight.json of the model; training refuses when its verdict is fail, or when this machine lacks what it says is needed",
+    )
     parser.add_argument("--checkpoints", required=True, help="folder of this run's checkpoints")
     parser.add_argument("--output", required=True, help="folder of the results")
-    parser.add_argument("--code", default="by-hand", help="fingerprint of the code, part of the checkpoints' identity")
+    parser.add_argument(
+        "--code", default="by-hand", help="fingerprint of the code, part of the checkpoints' identity; of a slot: JSON, one for each model"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", help="log file; one of its own is kept for every attempt beside it")
+    parser.add_argument("--memory-mb", type=int, default=0, help="on a CPU, the most memory this run may take, MB; 0: as it comes")
+    parser.add_argument("--deadline", help="save and stop then: 2026-11-24T18:00, 18:00, 7h30m (default: $TRAINYARD_DEADLINE)")
+    parser.add_argument("--tensorboard", action="store_true", help="events for TensorBoard below --checkpoints (or $TRAINYARD_TENSORBOARD)")
     parser.add_argument("--watch-parent", action="store_true", help="save and stop when the process that started this one is gone")
     args = parser.parse_args()
+    if bool(args.settings) == bool(args.promotion) or bool(args.promotion) != bool(args.slot):
+        parser.error("give --settings, or --promotion with --slot")
     attempt_log(args.log)
     thread_limit(args.threads)
 
+    from trainyard.config.deadline import read_deadline
     from trainyard.config.jobs import read_settings
-    from trainyard.train.stopping import RESUME_ME, StopFlag, Stopped
+    from trainyard.train.attempts import attempt
+    from trainyard.train.promotion import read_slot
+    from trainyard.train.stopping import RESUME_ME, StopFlag, Stopped, batch_deadline
 
-    stop = StopFlag(args.watch_parent).listen()
-    from trainyard.train.job import refuse_failed_preflight, train_run
-
-    if args.preflight:
-        refuse_failed_preflight(args.preflight)
+    text = args.deadline or os.environ.get("TRAINYARD_DEADLINE")
+    stop = StopFlag(args.watch_parent, read_deadline(text) if text else batch_deadline()).listen()
+    promoted = read_slot(args.promotion, args.slot) if args.promotion else None
+    settings = promoted.long if promoted else read_settings(args.settings)
+    code = json.loads(args.code)[settings["model"]] if args.code.startswith("{") else args.code
+    name = promoted.slot if promoted else settings["run"]
+    device = by_name("trainyard.host.slots").hold_gpu(args.device, f"{settings['suite']}/{name}", args.gpu_slots, stop.requested)
+    if device is None:
+        print(f"stopped: {stop.reason}, while waiting for a GPU", file=sys.stderr)
+        return RESUME_ME
     packs = {"train": args.train, "validation": args.validation, "test": args.test}
     paths = {"base_model": args.base_model} if args.base_model else {}
     try:
-        train_run(
-            read_settings(args.settings), packs, args.checkpoints, args.output,
-            paths=paths, code=args.code, device=args.device, threads=args.threads, stop=stop,
-        )  # fmt: skip
+        with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints):
+            from trainyard.train.job import train_run
+
+            train_run(
+                settings, packs, args.checkpoints, args.output, paths=paths, code=code, device=device,
+                threads=args.threads, stop=stop, preflight=args.preflight, memory_mb=args.memory_mb, promoted=promoted,
+                events=args.tensorboard or os.environ.get("TRAINYARD_TENSORBOARD") == "1",
+            )  # fmt: skip
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return RESUME_ME

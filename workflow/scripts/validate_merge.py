@@ -16,7 +16,7 @@ import os
 import time
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--predictions", required=True, type=Path, help="predictions.parquet of the accepted merge")
     parser.add_argument("--evaluation", required=True, type=Path, help="evaluation.json: run, model and settings, as train.json has them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)
@@ -43,7 +44,8 @@ def main() -> None:
     from trainyard.config.schema import Merge
     from trainyard.data.files import read_json, write_json
     from trainyard.data.views import open_view
-    from trainyard.lora.adapter import Adapter, check_together
+    from trainyard.lora.adapter import Adapter
+    from trainyard.lora.compatible import check_together
 
     settings = read_settings(args.settings)
     options = validate(LoraOptions, settings.get("options", {}), "options")
@@ -51,17 +53,20 @@ def main() -> None:
     check_together([Adapter(folder) for folder in args.shards] or [Adapter(merged[0][1])])
     views = {split: open_view(getattr(args, split), split) for split in ("validation", "test")}
 
+    name = f"validate_merge {settings['suite']}/{settings['model']}"
+    place = by_name("trainyard.host.slots").hold_gpu(args.device, name, args.gpu_slots)
     from trainyard.data.chat_tokens import ChatTokenizer
     from trainyard.lora.choose import Choice, choose_merge
-    from trainyard.lora.model import LoraChat, load_base
+    from trainyard.lora.load import load_base
+    from trainyard.lora.model import LoraChat
     from trainyard.lora.validate import Candidates
     from trainyard.train.device import choose_device, set_up
     from trainyard.train.run_info import run_info, utc_now
 
     started, clock = utc_now(), time.monotonic()
-    device = choose_device(args.device)
+    device = choose_device(place)
     set_up(device, args.threads, 0)
-    chat = LoraChat(load_base(args.base_model), ChatTokenizer(args.base_model), args.base_model, options.max_length)
+    chat = LoraChat(load_base(args.base_model, options.dtype), ChatTokenizer(args.base_model), args.base_model, options)
     base_parameters = sum(p.numel() for p in chat.model.parameters())
     choice = Choice(Candidates(chat, device), views, limits, options.generate)
     result = choose_merge(choice, args.shards, merged)

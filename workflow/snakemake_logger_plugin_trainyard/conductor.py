@@ -11,7 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_trainyard.dryrun import dryrun_lines
 from snakemake_logger_plugin_trainyard.events import Tracker
-from snakemake_logger_plugin_trainyard.forecast import Forecast, Outlook, stated_hours
+from snakemake_logger_plugin_trainyard.forecast import Forecast, Outlook, planned_runs
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat, read_heartbeat
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.plan import SNAKEMAKE_LOGGER, PlanFilter
@@ -85,7 +85,7 @@ class Conductor:
         configured = self.tracker.config.get("results")
         self.results = Path(self.given_results or (configured if isinstance(configured, str) else None) or "results").absolute()
         summary = Summary(self.results / "summary.json")
-        self.forecast = Forecast(summary.earlier.values(), self.results, stated_hours(self.tracker.config, self.tracker.home))
+        self.forecast = Forecast(summary.earlier.values(), self.results, planned_runs(self.tracker.config, self.tracker.home))
         if self.dryrun:
             return
         self.summary = summary

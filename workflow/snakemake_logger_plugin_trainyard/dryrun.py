@@ -9,6 +9,8 @@ from snakemake_logger_plugin_trainyard.readable import follows_only, readable_re
 from snakemake_logger_plugin_trainyard.terminal import Terminal
 from snakemake_logger_plugin_trainyard.words import count, name_list, span, wrap
 
+MOST_CAUSES = 2  # that a job's reason names; with more it says which input is made anew
+
 
 def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, commands: bool = False) -> list[str]:
     """The lines of a dry run; jobs in the order of the DAG as far as rules have one. `commands`: with what is run, for -p."""
@@ -19,13 +21,14 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, comma
     lines = [paint(f"{count(len(jobs), 'job')} would run", "bold") + f"; {at_stake(jobs, forecast)}"]
     rules: dict[str, list[Job]] = {}
     depths = _depths(tracker)
+    by_id = {job.jobid: job for job in jobs}
     for job in sorted(jobs, key=lambda j: (depths[j.jobid], j.rule, j.name)):
         rules.setdefault(job.rule, []).append(job)
     for rule, members in rules.items():
         lines += ["", f"{paint(rule, 'bold')}  {len(members)}{_cost(members, forecast)}"]
         groups: dict[tuple[str, str], list[Job]] = {}
         for job in members:
-            groups.setdefault((_general(readable_reason(job.why), job), job.suite or "" if job.run else ""), []).append(job)
+            groups.setdefault((_general(_why(job, by_id), job), job.suite or "" if job.run else ""), []).append(job)
         told = None
         for (why, suite), group in sorted(groups.items(), key=lambda item: (follows_only(item[1][0].why), item[0])):
             if why != told:
@@ -41,6 +44,26 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, comma
         lines += [f"  {job.label}\n    {job.command}" for members in rules.values() for job in members if job.command]
     lines += ["", "This was a dry run: nothing was started or changed."]
     return lines
+
+
+def _why(job: Job, by_id: dict[int, Job]) -> str:
+    """A job's own reason; where it only follows from others, theirs: it is the cause that a person has to judge."""
+    if not follows_only(job.why):
+        return readable_reason(job.why)
+    causes: dict[str, list[str]] = {}
+    seen, todo = {job.jobid}, [d for d in job.depends if d in by_id]
+    while todo:
+        other = by_id[todo.pop(0)]
+        if other.jobid in seen:
+            continue
+        seen.add(other.jobid)
+        if follows_only(other.why):
+            todo += [d for d in other.depends if d in by_id]
+        else:
+            causes.setdefault(_general(readable_reason(other.why), other), []).append(other.rule)
+    if not causes or len(causes) > MOST_CAUSES:
+        return readable_reason(job.why)
+    return "; ".join(f"follows {', '.join(dict.fromkeys(rules))}: {cause}" for cause, rules in causes.items())
 
 
 def _general(why: str, job: Job) -> str:

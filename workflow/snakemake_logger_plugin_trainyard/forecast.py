@@ -23,7 +23,7 @@ SIMULATED = 3000  # jobs; above, the sum over the cores is as good
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds: low, high; and where they come from: before, alike, stated or said (by the training itself)."""
+    """Seconds: low, high; and where they come from: before, preflight, stated, alike or said (by the training itself)."""
 
     low: float
     high: float
@@ -32,6 +32,16 @@ class Estimate:
     @property
     def middle(self) -> float:
         return (self.low * self.high) ** 0.5 if self.low > 0 else self.high / 2
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the configuration says of a run: hours that its owners state; its model, or those that a promoted run may go on with; and
+    how much of such a model's time it takes."""
+
+    hours: float | None
+    models: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,13 @@ class Outlook:
 
 
 class Forecast:
-    """Knows what jobs took before. `earlier` are the jobs of the summary before this call, `stated` hours by (suite, run)."""
+    """Knows what jobs took before. `earlier` are the jobs of the summary before this call, `planned` what is said by (suite, run)."""
 
     def __init__(
-        self, earlier: Iterable[dict[str, Any]] = (), results: Path = Path("results"), stated: dict[tuple, float] | None = None
+        self, earlier: Iterable[dict[str, Any]] = (), results: Path = Path("results"), planned: dict[tuple, Planned] | None = None
     ) -> None:
         self.results = results
-        self.stated = stated or {}
+        self.planned = planned or {}
         self.took: dict[tuple, float] = {}
         self.alike: dict[str, list[float]] = {}
         self.known: dict[tuple, Estimate | None] = {}
@@ -88,12 +98,22 @@ class Forecast:
         seconds = _benchmark(job.benchmark)
         if seconds is None:
             seconds = self.took.get(job.key)
-        if seconds is None and job.rule.startswith("train") and job.suite and job.run:
-            seconds = _train_seconds(self.results / job.suite / "runs" / job.run / "train.json")
+        training = job.rule.startswith("train") and job.suite and job.run
+        if training:
+            # Whatever was timed last may have been the rest of an interrupted training; its own file counts all of it.
+            whole = _train_seconds(self.results / str(job.suite), str(job.run))
+            seconds = max((s for s in (seconds, whole) if s is not None), default=None)
         if seconds is not None:
             scale = _more_epochs(job.why)
             return Estimate(seconds * scale * BEFORE[0], seconds * scale * BEFORE[1], "before")
-        hours = self.stated.get((job.suite, job.run)) if job.rule.startswith("train") else None
+        planned = self.planned.get((job.suite, job.run)) if training else None
+        if planned is None:
+            return None
+        foreseen = [f for model in planned.models if (f := _foreseen(self.results / str(job.suite) / "preflight" / f"{model}.json"))]
+        if foreseen and len(foreseen) == len(planned.models):
+            low, high = max(low for low, _ in foreseen), max(high for _, high in foreseen)
+            return Estimate(low * planned.share, high * planned.share, "preflight")
+        hours = planned.hours
         return Estimate(hours * 3600 * STATED[0], hours * 3600 * STATED[1], "stated") if hours else None
 
     def outlook(
@@ -164,17 +184,24 @@ def makespan(jobs: list[Job], seconds: dict[int, float], cores: int) -> float:
     return now
 
 
-def stated_hours(config: dict[str, Any], home: str | None) -> dict[tuple, float]:
-    """Hours that the suites state for their models, by (suite, run); empty where the configuration is not Trainyard's."""
+def planned_runs(config: dict[str, Any], home: str | None) -> dict[tuple, Planned]:
+    """What the suites say of their runs, by (suite, run); empty where the configuration is not Trainyard's."""
     try:
-        from trainyard.config.load import load_config
-        from trainyard.config.runs import list_runs
+        from trainyard.config import list_runs, list_slots, load_config
 
         loaded = load_config(config, Path(home or "."))
-        runs = [(run, loaded.suites[run.suite].models[run.model].hours) for run in list_runs(loaded)]
+        found = {}
+        for run in list_runs(loaded) + list_slots(loaded):
+            suite = loaded.suites[run.suite]
+            models = tuple(dict.fromkeys(r.model for r in run.of or (run,)))
+            # A promoted run goes on from where its short training ended.
+            share = suite.promote.to_epochs / suite.promote.from_epochs - 1 if run.of and suite.promote else 1.0
+            hours = [suite.models[m].hours for m in models]
+            known = max((h for h in hours if h), default=None) if all(hours) else None
+            found[run.suite, run.name] = Planned(known * share if known else None, models, share)
+        return found
     except Exception:
         return {}
-    return {(run.suite, run.name): hours for run, hours in runs if hours}
 
 
 def _benchmark(path: str | None) -> float | None:
@@ -189,11 +216,30 @@ def _benchmark(path: str | None) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _train_seconds(path: Path) -> float | None:
+def _train_seconds(suite: Path, run: str) -> float | None:
+    """Seconds that a training took with all its attempts; of a promoted run, those after its short training."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["train_info"]["seconds"])
+        train = _read_json(suite / "runs" / run / "train.json")
+        seconds = float(train["train_info"]["seconds"])
+        if "promoted" not in train.get("meta_info", {}).get("report", {}):
+            return seconds
+        decision = _read_json(suite / "promotion.json")
+        return seconds * (1 - decision["from_epochs"] / decision["to_epochs"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _foreseen(preflight: Path) -> tuple[float, float] | None:
+    """Seconds, low and high, that a preflight measured a training to need on this machine."""
+    try:
+        prediction = _read_json(preflight)["prediction"]
+        return 60 * float(prediction["low"]), 60 * float(prediction["high"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _more_epochs(why: str) -> float:

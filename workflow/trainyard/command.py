@@ -1,12 +1,19 @@
 """What every command shares: errors in one line, a log an attempt, capped threads."""
 
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
+# What numeric libraries read when they start: OpenMP (torch, Arrow, scikit-learn), the BLAS libraries, numexpr, tokenizers.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS", "RAYON_NUM_THREADS",
+)  # fmt: skip
 # Mistakes of input, settings and machine: said in one line. Anything else is a bug of ours and keeps its traceback.
 PERSONAL = (ValueError, OSError, RuntimeError, MemoryError)
 
@@ -71,5 +78,11 @@ def attempt_log(log: str | None) -> None:
 
 def thread_limit(threads: int) -> None:
     """Cap the threads of numeric libraries; must run before they are imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
-        os.environ[name] = "false" if name == "TOKENIZERS_PARALLELISM" else str(threads)
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def by_name(module: str) -> ModuleType:
+    """A module that has to do with the machine and not with what is learned, kept out of the code's fingerprint by being named."""
+    return importlib.import_module(module)

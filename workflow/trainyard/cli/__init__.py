@@ -1,4 +1,4 @@
-"""`trainyard status | logs | doctor`: looks, never changes anything."""
+"""`trainyard status | logs | preflight | recommend | doctor`: looks, never changes anything."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ EPILOG = """Everything else is done by `snakemake` itself: `snakemake` runs what
 exit codes:
   status  0 all well, 1 something failed, was interrupted or died, 2 no results here
   logs    0 something shown, 1 nothing fits
+  preflight  0 no check failed, 1 one did, 2 no preflight here
   doctor  0 nothing wrong (or the symptom is known), 1 something wrong (or it is not known)
 """
 
@@ -18,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainyard", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="status | logs | doctor")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="status | logs | preflight | recommend | doctor")
 
     status = commands.add_parser("status", help="what is done, running and failed", description="What is done, running and failed.")
     status.add_argument("--results", type=Path, default=Path("results"), help="folder of the results (default: results)")
@@ -32,6 +33,27 @@ def build_parser() -> argparse.ArgumentParser:
     logs.add_argument("--lines", "-n", type=int, default=20, help="last lines of each log (default: 20; 0: all)")
     logs.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs (default: logs)")
     logs.add_argument("--results", type=Path, default=Path("results"), help="folder of the results (default: results)")
+
+    preflight = commands.add_parser(
+        "preflight",
+        help="what the checks before training found",
+        description="What the checks before training found: a line a model, and what is wrong. `snakemake preflight` makes them all.",
+    )
+    preflight.add_argument("pattern", nargs="?", help="suite, model or suite/model: every check of these, not only what is wrong")
+    preflight.add_argument("--results", type=Path, default=Path("results"), help="folder of the results (default: results)")
+
+    advice = commands.add_parser(
+        "recommend",
+        help="how many runs at once",
+        description="How many runs a machine takes at once: this one, or one that is described.",
+    )
+    advice.add_argument("--cores", type=float, help="cores (default: those of this machine that may be used)")
+    advice.add_argument("--memory-gb", type=float, help="memory, GB (default: this machine's)")
+    advice.add_argument("--gpus", type=int, help="GPUs (default: this machine's)")
+    advice.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds (default %(default)s)")
+    advice.add_argument("--per-run", type=float, help="memory of a run, GB (default: 8, the rule for runs of which nothing is known)")
+    advice.add_argument("--threads", type=int, default=1, help="threads of a run (default %(default)s)")
+    advice.add_argument("--flags", action="store_true", help="as flags for snakemake, which asks each job for its memory itself")
 
     doctor = commands.add_parser(
         "doctor",
@@ -57,6 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from trainyard.cli.logs import run_logs
 
             return run_logs(args.logs, args.results, args.pattern, args.follow, args.errors, args.lines)
+        if args.command == "preflight":
+            from trainyard.cli.preflight import run_preflight
+
+            return run_preflight(args.results, args.pattern)
+        if args.command == "recommend":
+            from trainyard.cli.recommend import run_recommend
+
+            return run_recommend(args.cores, args.memory_gb, args.gpus, args.per_run, args.threads, args.gpu_slots, args.flags)
         from trainyard.cli.doctor import run_doctor
 
         return run_doctor(" ".join(args.symptom), args.results, args.data or [Path("data")], args.list)

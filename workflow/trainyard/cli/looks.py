@@ -12,6 +12,13 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from snakemake_logger_plugin_trainyard.words import count
+
+from trainyard.host.gpus import torch_cuda, usable_gpus
+from trainyard.host.recommend import recommend
+from trainyard.host.resources import memory, usable_cores
+from trainyard.host.slots import holders_of
+
 Level = Literal["ok", "note", "bad"]
 
 
@@ -26,7 +33,16 @@ class Finding:
 
 def examine(results: Path, data: list[Path]) -> Iterator[Finding]:
     """Everything looked at, in the order shown. A look that fails is itself a finding."""
-    looks: list[Callable[[], Iterator[Finding]]] = [look_python, look_packages, look_audio, look_cores, look_memory, look_gpu]
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        look_python,
+        look_packages,
+        look_decoders,
+        look_torchaudio,
+        look_cores,
+        look_memory,
+        look_gpu,
+        look_parallel,
+    ]
     looks += [lambda: look_folder("results", results), *(lambda path=path: look_folder("data", path) for path in data), look_workflow]
     for look in looks:
         try:
@@ -93,35 +109,26 @@ def look_packages() -> Iterator[Finding]:
         yield Finding("note", "packages", f"not as locked: {told}{' …' if len(other) > 5 else ''}; `make setup` settles it")
 
 
-def look_audio() -> Iterator[Finding]:
-    import soundfile
+def look_decoders() -> Iterator[Finding]:
+    """Each decoder tried on a small file made here, as preflight does."""
+    from trainyard.train.decoders import CONTAINERS, check_decoders
 
-    decoder = f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"
+    for check in check_decoders([*CONTAINERS, ".mid", ".npz"]):
+        level: Level = "ok" if check.verdict == "ok" else "note" if check.verdict == "warn" else "bad"
+        yield Finding(level, check.check, f"{check.value}{'; ' + check.advice if check.advice else ''}")
+
+
+def look_torchaudio() -> Iterator[Finding]:
     if util.find_spec("torchaudio") is None:
-        yield Finding("ok", "audio", f"{decoder}, mel by scipy (torchaudio is not installed, and not needed)")
+        yield Finding("ok", "torchaudio", "not installed, and not needed: mel is made by scipy")
         return
     # In another interpreter: a wheel that does not fit breaks the one that imports it.
     done = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True, timeout=120)
     if done.returncode:
-        yield Finding(
-            "bad",
-            "audio",
-            "torchaudio is installed but does not import, and takes transformers with it: .venv/bin/uv pip uninstall torchaudio",
-        )
+        text = "is installed but does not import, and takes transformers with it: .venv/bin/uv pip uninstall torchaudio"
+        yield Finding("bad", "torchaudio", text)
     else:
-        yield Finding(
-            "ok", "audio", f"{decoder}, mel by scipy; torchaudio {metadata.version('torchaudio')} is there for your own transforms"
-        )
-
-
-def usable_cores() -> float:
-    """Cores this process may use: affinity, and the limit of a container (cgroup v2)."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        return cores if quota == "max" else min(cores, int(quota) / int(period))
-    except (OSError, ValueError):
-        return cores
+        yield Finding("ok", "torchaudio", f"{metadata.version('torchaudio')} is there for your own transforms")
 
 
 def look_cores() -> Iterator[Finding]:
@@ -140,25 +147,25 @@ def look_cores() -> Iterator[Finding]:
 def look_memory() -> Iterator[Finding]:
     import psutil
 
-    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    total, free = memory.total, memory.available
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        total, free = min(total, limit), min(free, limit - used)
-    except (OSError, ValueError):
-        pass
-    tight = free < 2e9
-    text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free" + (
-        ": little; a training takes 1–2 GB, `snakemake --cores 1` takes the least" if tight else ""
-    )
+    there = memory()
+    tight = there.free < 2000
+    text = f"{there.free / 1024:.1f} of {there.total / 1024:.1f} GB free" + (", as the control group allows" if there.limited else "")
+    text += ": little; a training takes 1–2 GB, `snakemake --cores 1` takes the least" if tight else ""
     yield Finding("note" if tight else "ok", "memory", text)
+    swap = psutil.swap_memory()
     if swap.used > 1e9:
         yield Finding("note", "swap", f"{swap.used / 1e9:.1f} GB swapped out: run fewer jobs at once")
 
 
+def look_parallel() -> Iterator[Finding]:
+    advice = recommend(usable_cores(), memory().total / 1024, len(usable_gpus()))
+    yield Finding(
+        "ok", "at once", f"{count(advice.runs, 'run')} of which nothing is known ({advice.reason}); `trainyard recommend` says more"
+    )
+
+
 def look_gpu() -> Iterator[Finding]:
-    built = _torch_cuda()
+    built = torch_cuda()
     torch = f"torch {metadata.version('torch')} {'for CUDA ' + built if built else 'without CUDA'}"
     if sys.platform == "darwin" and platform.machine() == "arm64":
         yield Finding("ok", "gpu", f"Apple GPU (MPS); {torch}")
@@ -176,31 +183,26 @@ def look_gpu() -> Iterator[Finding]:
     for line in done.stdout.strip().splitlines():
         name, used, total = [part.strip() for part in line.split(",")]
         yield Finding("ok", "gpu", f"{name}, {used} of {total} MB used")
+    for holder in holders_of(usable_gpus()):
+        yield Finding("ok", "gpu slot", f"{holder.get('run')} (pid {holder.get('pid')}) holds {holder['gpu']}")
     if not built:
         yield Finding("bad", "gpu", f"{torch}: the GPU is not used. Install torch with CUDA: rm -rf .venv .setup && make setup")
     else:
         yield Finding("ok", "torch", torch)
 
 
-def _torch_cuda() -> str | None:
-    """The CUDA version torch was built for, from its version file: importing torch takes seconds."""
-    spec = util.find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text(encoding="utf-8")
-    match = re.search(r"^cuda\b[^=]*=\s*'([^']+)'", text, re.MULTILINE)
-    return match[1] if match else None
-
-
 def look_folder(name: str, path: Path) -> Iterator[Finding]:
     """Free room and kind of mount of a folder, whether it exists or not."""
-    from trainyard.data.storage import describe
+    from trainyard.data.mounts import describe
 
     there = next((p for p in [path.absolute(), *path.absolute().parents] if p.exists()), Path("/"))
+    mount = describe(path)
+    if mount.trouble:
+        yield Finding("bad", name, f"{path}: {mount.words} does not answer: {mount.trouble}; mount it again")
+        return
     usage = shutil.disk_usage(there)
-    mount = describe(there)
     full = usage.free < 2e9
-    text = f"{path}{'' if path.exists() else ' (not there yet)'}: {usage.free / 1e9:.0f} of {usage.total / 1e9:.0f} GB free, {mount.name}"
+    text = f"{path}{'' if path.exists() else ' (not there yet)'}: {usage.free / 1e9:.0f} of {usage.total / 1e9:.0f} GB free, {mount.words}"
     if full:
         text += "; less than 2 GB: make room"
     if not mount.local and name == "results":

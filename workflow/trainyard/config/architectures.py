@@ -1,6 +1,7 @@
 """The architectures by name: the options each takes, the data it reads, where its code is. Imports no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -90,11 +91,17 @@ class LoraOptions(Frozen):
     r: int = Field(8, ge=1, le=1024, description="rank of the adapter")
     alpha: int = Field(16, ge=1, description="LoRA alpha; the update is scaled by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
-    target_modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="linear layers that get an adapter",
+    target_modules: tuple[str, ...] | None = Field(
+        None, description="layers that get an adapter, by the ends of their names; null: every linear layer but the output"
     )
     max_length: int = Field(512, ge=16, description="tokens of a sample at most; longer ones are reported and left out")
+    answers: Literal["last", "every"] = Field(
+        "last", description="what is learned of a conversation: its last answer, or every answer of the assistant"
+    )
+    packing: bool = Field(False, description="several rows in one sequence of max_length, kept apart by positions and mask")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="type of the base's weights; auto: bfloat16 where a GPU computes in it, else float32"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     generate: int = Field(32, ge=0, description="held-out prompts answered greedily for the validity figures")
 
@@ -107,6 +114,7 @@ class Spec:
     format: str
     options: type[Frozen]
     headline: str
+    attention: bool = False  # whether it has attention maps for the report
 
 
 ARCHITECTURES: dict[str, Spec] = {
@@ -120,8 +128,8 @@ ARCHITECTURES: dict[str, Spec] = {
     "fusion": Spec("trainyard.models.fusion:Fusion", "paired", PerformanceOptions, "r2"),
     "i3d": Spec("trainyard.models.i3d:I3D", "video", ExtractorOptions, "accuracy"),
     "slowfast": Spec("trainyard.models.slowfast:SlowFast", "video", SlowFastOptions, "accuracy"),
-    "transformer": Spec("trainyard.models.transformer:FrameTransformer", "video", TokenOptions, "accuracy"),
-    "magvit": Spec("trainyard.models.magvit:MagViT", "video", MagViTOptions, "accuracy"),
+    "transformer": Spec("trainyard.models.transformer:FrameTransformer", "video", TokenOptions, "accuracy", attention=True),
+    "magvit": Spec("trainyard.models.magvit:MagViT", "video", MagViTOptions, "accuracy", attention=True),
     "tabular_mlp": Spec("trainyard.models.tabular_mlp:TabularMLP", "tabular", TabularOptions, "auc"),
     "lora": Spec("trainyard.lora.model:LoraChat", "chat", LoraOptions, "nll"),
 }

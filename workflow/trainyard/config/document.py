@@ -8,7 +8,8 @@ from pydantic_core import PydanticUndefined
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.features import FEATURES
-from trainyard.config.schema import Acceptance, Base, Checkpoint, Dataset, Discover, Merge, Model, Settings, Suite, ValueRule
+from trainyard.config.machines import Machine, Machines
+from trainyard.config.schema import Acceptance, Base, Checkpoint, Dataset, Discover, Merge, Model, Promote, Settings, Suite, ValueRule
 
 INTRO = """# Configuration
 This page and `schema.json` are made from the code by `make docs`; a test fails when they differ from it.
@@ -22,6 +23,11 @@ This page and `schema.json` are made from the code by `make docs`; a test fails 
 What is stronger: `--config`, then your file, then the suite's scale, then the suite, then the defaults below.
 """
 
+MACHINES = """## Machines
+`machines.yaml`: what `make plan` divides the runs over. A machine starts from the values of its `kind`; its own go over them.
+Runs are named by patterns on their suite, model or run (`kmidi`, `melody_*`, `aimedres/als-fold1`).
+"""
+
 PARTS: list[tuple[str, str, type[BaseModel]]] = [
     ("Settings", "Top level of `config.yaml` and of your own file.", Settings),
     ("Suite", "A file in `suites/`, or the part of your file under the suite's name.", Suite),
@@ -33,6 +39,7 @@ PARTS: list[tuple[str, str, type[BaseModel]]] = [
     ("Merge", "`models.<name>.merge`, for LoRA on shards", Merge),
     ("Acceptance", "`models.<name>.merge.acceptance`", Acceptance),
     ("Found scripts", "`discover`", Discover),
+    ("Promotion", "`promote`", Promote),
 ]
 
 
@@ -50,6 +57,7 @@ def readme() -> str:
         seen.setdefault(spec.options, []).append(name)
     for kind, names in seen.items():
         lines += [f"### {', '.join(names)}", *_table(kind), ""]
+    lines += [MACHINES, *_table(Machines), "", "### A machine", "`machines.<name>`, and a kind.", "", *_table(Machine), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

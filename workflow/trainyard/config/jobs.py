@@ -10,10 +10,10 @@ from trainyard.config.load import Config, validate
 from trainyard.config.runs import Run
 
 # Machine matters: they change what a run costs, not what it learns, so they stay out of its settings.
-MACHINE = {"threads", "mem_mb", "runtime", "gpu", "hours"}
+MACHINE = {"threads", "mem_mb", "cap_memory", "runtime", "gpu", "hours"}
 # How it is trained: no matter to baselines and metrics.
 TRAINING = {
-    "epochs", "batch_size", "accumulate", "lr", "weight_decay", "warmup", "schedule", "clip", "select", "checkpoint",
+    "epochs", "batch_size", "accumulate", "lr", "weight_decay", "warmup", "schedule", "schedule_epochs", "clip", "select", "checkpoint",
 }  # fmt: skip
 ELSEWHERE = {"options", "dataset", "seeds", "base", "base_model", "merge", "seed"}
 
@@ -28,6 +28,7 @@ def run_settings(config: Config, run: Run) -> dict[str, Any]:
         "run": run.name,
         "model": run.model,
         **own,
+        "schedule_epochs": max(model.schedule_epochs or 0, model.epochs),
         "format": dataset.format,
         "options": model.options.model_dump(mode="json"),
         "features": dataset.features.model_dump(mode="json"),
@@ -35,6 +36,12 @@ def run_settings(config: Config, run: Run) -> dict[str, Any]:
         "fold": run.fold,
         "shard": run.shard,
     }
+
+
+def task_settings(config: Config, run: Run) -> dict[str, Any]:
+    """What a run is about, without how it is trained: enough for baselines and evaluation."""
+    settings = {k: v for k, v in run_settings(config, run).items() if k not in TRAINING}
+    return settings | ({"model": run.gathered} if run.role else {})
 
 
 def dataset_settings(config: Config, suite: str, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import ConfigError, Frozen, nearest
 from trainyard.config.features import FEATURES
 from trainyard.config.schema import Settings, Suite
+from trainyard.config.together import with_promotion
 
 LISTS = ("suites", "only", "exclude", "extra_args")
 
@@ -103,7 +104,7 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
     if discover and not Path(discover.root).expanduser().is_dir() and (home / discover.root).is_dir():
         # The shipped examples, when the workflow runs in another folder than its own.
         discover = discover.model_copy(update={"root": str(home / discover.root)})
-    return suite.model_copy(update={"models": models, "datasets": datasets, "discover": discover})
+    return with_promotion(name, suite.model_copy(update={"models": models, "datasets": datasets, "discover": discover}), settings)
 
 
 def _check_models(name: str, suite: Suite) -> None:

@@ -1,11 +1,13 @@
 """The settings, typed: datasets, models and suites. Defaults, JSON schema and config/README.md all come from here."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import Frozen, nearest
+from trainyard.config.deadline import read_deadline
 from trainyard.config.features import FormatName
 
 
@@ -112,14 +114,30 @@ class Acceptance(Frozen):
     max_memory_gb: float | None = Field(8, gt=0, description="peak memory while answering")
 
 
+MergeStrategy = Literal["average", "weighted", "best", "ties", "dare", "magnitude_prune"]
+
+
 class Merge(Frozen):
     """How the adapters of a model's shards become one."""
 
-    strategies: tuple[Literal["average", "weighted", "best"], ...] = Field(
+    strategies: tuple[MergeStrategy, ...] = Field(
         ("average", "weighted", "best"), min_length=1, description="tried in this order; the first that is accepted stands"
     )
     rank: int | None = Field(None, ge=1, description="rank of the merged adapter; null: exact, the sum of the ranks")
+    tolerance: float | None = Field(
+        None, gt=0, lt=1, description="average, weighted: the smallest rank whose relative error is at most this; not with rank"
+    )
+    weights: Literal["loss", "samples"] = Field("loss", description="weighted: by 1 / validation loss, or by training samples")
+    density: float = Field(0.5, gt=0, le=1, description="ties, dare, magnitude_prune: share of the values that stays")
+    seed: int = Field(0, ge=0, description="dare: which values are dropped")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="number type of the merged adapter")
     acceptance: Acceptance = Field(Acceptance(), description="what the merge must pass")
+
+    @model_validator(mode="after")
+    def _one_size(self):
+        if self.rank is not None and self.tolerance is not None:
+            raise ValueError("rank and tolerance exclude each other; set one of them")
+        return self
 
 
 class Model(Frozen):
@@ -134,6 +152,9 @@ class Model(Frozen):
     weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="how the rate falls after the warm-up")
+    schedule_epochs: int | None = Field(
+        None, ge=1, description="epochs that the schedule spans, where training is to go on later; null: those that are trained"
+    )
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     select: Literal["best", "last"] = Field("best", description="which epoch's weights are kept: best on validation, or last")
     seed: int = Field(0, description="first seed")
@@ -145,6 +166,9 @@ class Model(Frozen):
     options: Any = Field({}, description="options of the architecture")
     threads: int = Field(1, ge=1, description="CPU threads of a training")
     mem_mb: int = Field(1500, ge=1, description="memory of a training, MB, for the scheduler")
+    cap_memory: bool = Field(
+        False, description="CPU: hold a training to mem_mb; beyond it the micro-batch is halved, where the kernel would kill (Linux)"
+    )
     runtime: int = Field(60, ge=1, description="minutes of a training, for the scheduler")
     gpu: int = Field(0, ge=0, description="GPUs of a training, for the scheduler")
     hours: float | None = Field(None, gt=0, description="hours its owners state for it, for forecasts")
@@ -161,9 +185,31 @@ class Discover(Frozen):
     """Training scripts found in a folder; each becomes a job of its own."""
 
     root: str = Field(description="folder that is searched")
-    include: tuple[str, ...] = Field(("train_*.py",), description="patterns of file names")
+    include: tuple[str, ...] = Field(("train_*.py",), description="patterns of file names; with a slash (`**/train_*.py`) below the root")
     exclude: tuple[str, ...] = Field((), description="patterns of file names left out")
-    minutes: float = Field(60, gt=0, description="a script that runs longer is stopped with its whole process group")
+    minutes: float = Field(60, gt=0, description="a script that runs longer is stopped with all that it started")
+    hours: float | None = Field(None, gt=0, description="hours that a script takes, for forecasts and plans")
+    epochs: int | None = Field(None, ge=1, description="passed on to scripts that mention such a flag; `epochs` for all models is stronger")
+    folds: int | None = Field(None, ge=2, le=100, description="passed on to scripts that mention such a flag")
+    batch_size: int | None = Field(None, ge=1, description="passed on to scripts that mention such a flag")
+    extra_args: tuple[str, ...] = Field((), description="passed on to every script, before those given for all")
+    threads: int = Field(1, ge=1, description="CPU threads of a script")
+    mem_mb: int = Field(1500, ge=1, description="memory of a script, MB, for the scheduler")
+
+
+class Promote(Frozen):
+    """After a short budget the best runs go on to a long one, chosen on validation data alone."""
+
+    keep: int = Field(2, ge=1, description="runs that go on, as promoted-1, promoted-2, …")
+    from_epochs: int = Field(ge=1, description="epochs of every run that takes part; the rate's schedule is the long run's from the start")
+    to_epochs: int = Field(ge=2, description="epochs of a promoted run, counted from the beginning")
+    models: tuple[str, ...] = Field((), description="models that take part (patterns); empty: all of the suite")
+
+    @model_validator(mode="after")
+    def _longer(self):
+        if self.to_epochs <= self.from_epochs:
+            raise ValueError(f"to_epochs ({self.to_epochs}) must be more than from_epochs ({self.from_epochs})")
+        return self
 
 
 class Suite(Frozen):
@@ -173,6 +219,10 @@ class Suite(Frozen):
     datasets: dict[str, Dataset] = Field({}, description="datasets by name")
     models: dict[str, Model] = Field({}, description="models by name")
     discover: Discover | None = Field(None, description="training scripts found in a folder")
+    promote: Promote | None = Field(None, description="the best runs after a short budget go on to a long one; null: none does")
+    ensemble: bool | tuple[str, ...] = Field(
+        False, description="one more row, the mean of several runs' predictions; true: of all that answer the same question; or patterns"
+    )
 
 
 class Settings(Frozen):
@@ -187,4 +237,20 @@ class Settings(Frozen):
     folds: int | None = Field(None, ge=2, le=100, description="folds of every dataset that has folds")
     seeds: int | None = Field(None, ge=1, le=100, description="seeds of every model")
     subset_size: int | None = Field(None, ge=1, description="samples of every dataset at most")
+    gpu_slots: int = Field(1, ge=1, le=64, description="runs that one GPU holds at once")
     extra_args: tuple[str, ...] = Field((), description="passed on to found scripts")
+    deadline: str | None = Field(
+        None, description="when running trainings save and leave: 2026-11-24T18:00, 18:00, or from the start of the call 7h30m, 45m"
+    )
+    tensorboard: bool = Field(False, description="write events for TensorBoard below checkpoints/{suite}/{run}/tensorboard")
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _a_time(cls, value):
+        if isinstance(value, int) and not isinstance(value, bool):  # YAML makes the number 1080 of 18:00
+            value = f"{value // 60}:{value % 60:02}"
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        if isinstance(value, str):
+            read_deadline(value)
+        return value

@@ -1,7 +1,13 @@
 """What the rules ask of the configuration. Static, and free of heavy imports."""
 
+from typing import get_args
+
+from trainyard.config.schema import MergeStrategy
 from trainyard.dag.files import Files, chat_files
-from trainyard.dag.jobs import Jobs, one_of, set_shell_environment
+from trainyard.dag.follow import Follow
+from trainyard.dag.jobs import Jobs, gpus_taken, one_of, set_shell_environment
 from trainyard.dag.params import Params
 
-__all__ = ["Files", "Jobs", "Params", "chat_files", "one_of", "set_shell_environment"]
+MERGE_STRATEGIES = get_args(MergeStrategy)
+
+__all__ = ["MERGE_STRATEGIES", "Files", "Follow", "Jobs", "Params", "chat_files", "gpus_taken", "one_of", "set_shell_environment"]

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from trainyard.config import Run
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.together import ENSEMBLE
 from trainyard.dag.jobs import Jobs
 
 SPLITS = ("train", "validation", "test")
@@ -16,6 +19,10 @@ def chat_files(shards: int) -> list[str]:
     return [f"results/{{suite}}/packs/{{dataset}}/{name}" for name in [*train, "validation.jsonl", "test.jsonl"]]
 
 
+def _predicted(folders: list[str]) -> dict[str, list[str]]:
+    return {"predictions": [f"{f}/predictions.parquet" for f in folders], "info": [f"{f}/train.json" for f in folders]}
+
+
 class Files:
     """Input functions of the rules."""
 
@@ -25,8 +32,11 @@ class Files:
     # ---- data --------------------------------------------------------------------------------------------------
     def root(self, wildcards: Any) -> str:
         """Where a dataset's samples lie: the user's root, or the generated files."""
-        root = self.jobs.dataset(wildcards.suite, wildcards.dataset).root
-        return str(Path(root).expanduser()) if root else f"data/demo/{wildcards.suite}/{wildcards.dataset}/files"
+        return self._root(wildcards.suite, wildcards.dataset)
+
+    def _root(self, suite: str, dataset: str) -> str:
+        root = self.jobs.dataset(suite, dataset).root
+        return str(Path(root).expanduser()) if root else f"data/demo/{suite}/{dataset}/files"
 
     def demo_manifest(self, wildcards: Any) -> list[str]:
         own = self.jobs.dataset(wildcards.suite, wildcards.dataset).root
@@ -68,6 +78,42 @@ class Files:
     def preflight(self, wildcards: Any) -> str:
         return f"results/{wildcards.suite}/preflight/{self.jobs.run_of(wildcards).model}.json"
 
+    def preflights(self) -> list[str]:
+        return sorted({f"results/{r.suite}/preflight/{r.model}.json" for r in self.jobs.runs})
+
+    def index(self, wildcards: Any) -> str:
+        """The index of a model's dataset."""
+        return f"results/{wildcards.suite}/data/{self.jobs.model_of(wildcards).dataset}/index.parquet"
+
+    def model_root(self, wildcards: Any) -> str:
+        """Where the raw data of a model's dataset lie."""
+        return self._root(wildcards.suite, self.jobs.model_of(wildcards).dataset)
+
+    def baselines(self, wildcards: Any) -> str:
+        """What a run is held against: a promoted run stands beside the baselines of the runs that it may go on with."""
+        run = self.jobs.run_of(wildcards)
+        return self._baselines(run) if run.role == ENSEMBLE else self.first_baselines(wildcards)
+
+    def first_baselines(self, wildcards: Any) -> str:
+        """The baselines of a run, or of the first of those that it is made of: they are the same for all."""
+        run = self.jobs.run_of(wildcards)
+        while run.of:
+            run = run.of[0]
+        return self._baselines(run)
+
+    def _baselines(self, run: Run) -> str:
+        return f"results/{run.suite}/runs/{run.name}/baselines.parquet"
+
+    def members(self, wildcards: Any) -> list[str]:
+        """The folders of the runs that an ensemble is made of."""
+        return [f"results/{r.suite}/runs/{r.name}" for r in self.jobs.run_of(wildcards).of]
+
+    def member_files(self, wildcards: Any) -> dict[str, list[str]]:
+        return _predicted(self.members(wildcards))
+
+    def candidate_files(self, wildcards: Any) -> dict[str, list[str]]:
+        return _predicted([f"results/{r.suite}/runs/{r.name}" for r in self.jobs.candidates(wildcards.suite)])
+
     def script(self, wildcards: Any) -> str:
         return next(s.path for s in self.jobs.scripts if (s.suite, s.name) == (wildcards.suite, wildcards.run))
 
@@ -100,9 +146,14 @@ class Files:
     # ---- comparison and report ---------------------------------------------------------------------------------
     def suite_metrics(self, wildcards: Any) -> list[str]:
         suite = wildcards.suite
-        names = [r.name for r in self.jobs.runs if r.suite == suite] + [s.name for s in self.jobs.scripts if s.suite == suite]
+        names = [r.name for r in self.jobs.with_figures if r.suite == suite] + [s.name for s in self.jobs.scripts if s.suite == suite]
         merged = [f"results/{suite}/merged/{m}/metrics.json" for m in self.jobs.merged_models(suite)]
         return [f"results/{suite}/runs/{n}/metrics.json" for n in names] + merged
+
+    def attention(self) -> list[str]:
+        """Attention maps of the runs whose architecture has them."""
+        has = lambda run: ARCHITECTURES[self.jobs.model(run.suite, run.model).architecture].attention  # noqa: E731
+        return [f"results/{r.suite}/attention/{r.name}.safetensors" for r in self.jobs.runs if has(r)]
 
     def comparisons(self) -> list[str]:
         return [f"results/{suite}/comparison.json" for suite in self.jobs.active_suites()]

@@ -2,15 +2,20 @@
 
 import os
 import re
+import socket
 import sys
+import time
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainyard.config import Run, every_run, list_runs, list_scripts, load_config
+from trainyard.config import Run, every_run, list_ensembles, list_runs, list_scripts, list_slots, load_config
 from trainyard.config.base import ConfigError
-from trainyard.config.schema import Dataset, Model
+from trainyard.config.deadline import read_deadline
+from trainyard.config.schema import Dataset, Discover, Model, Promote, Settings
+from trainyard.host.gpus import usable_gpus
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -18,10 +23,24 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(n) for n in sorted(set(names))) or "(?!)"
 
 
-def set_shell_environment(home: Path) -> None:
-    """For the jobs' shells: this interpreter comes first, activated or not, and $SCRIPTS is where the commands are."""
+def set_shell_environment(home: Path, settings: Settings) -> None:
+    """For the jobs' shells: this interpreter comes first, activated or not, and $SCRIPTS is where the commands are.
+
+    What concerns the machine and this call goes the same way, for a param would retrain. A job that is a call of Snakemake of its
+    own (on a cluster) keeps what the first call said.
+    """
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.environ["SCRIPTS"] = str(home / "workflow" / "scripts")
+    os.environ.setdefault("TRAINYARD_CALL", f"{socket.gethostname()}-{os.getpid()}-{time.time():.0f}")
+    if settings.deadline:
+        os.environ.setdefault("TRAINYARD_DEADLINE", datetime.fromtimestamp(read_deadline(settings.deadline)).isoformat())
+    if settings.tensorboard:
+        os.environ["TRAINYARD_TENSORBOARD"] = "1"
+
+
+def gpus_taken(workflow: Any) -> int:
+    """How many GPUs each run takes unasked: one where jobs run on this machine and it has any."""
+    return int(bool(workflow.local_exec and usable_gpus()))
 
 
 class Jobs:
@@ -31,6 +50,8 @@ class Jobs:
         self.home = home
         self.config = load_config(config, home)
         self.runs = list_runs(self.config)
+        self.slots = list_slots(self.config)
+        self.ensembles = list_ensembles(self.config)
         self.scripts = list_scripts(self.config)
         if not self.runs and not self.scripts:
             raise ConfigError("config: only and exclude leave nothing to run")
@@ -50,18 +71,23 @@ class Jobs:
 
     @cached_property
     def run_names(self) -> list[str]:
-        return [r.name for r in self.runs] + self.script_names
+        return [r.name for r in self.with_figures] + self.script_names
+
+    @cached_property
+    def with_figures(self) -> list[Run]:
+        """All that ends in predictions: trainings, promoted runs, ensembles."""
+        return self.runs + self.slots + self.ensembles
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], Run]:
-        return {(r.suite, r.name): r for r in self.runs}
+        return {(r.suite, r.name): r for r in self.with_figures}
 
     def run(self, suite: str, name: str) -> Run:
         return self._by_name[suite, name]
 
     def runs_saved_as(self, kind: str) -> list[str]:
-        """Runs that end in a "model" or an "adapter" file, or in "any"."""
-        return [r.name for r in self.runs if kind in ("any", "adapter" if self.is_lora(r.suite, r.model) else "model")]
+        """Runs that end in a "model" or an "adapter" file."""
+        return [r.name for r in self.runs if kind == ("adapter" if self.is_lora(r.suite, r.model) else "model")]
 
     def active_suites(self) -> list[str]:
         """Suites with anything to run, in the config's order."""
@@ -86,11 +112,36 @@ class Jobs:
         """The model of a job, whether it has a run or a model wildcard."""
         return self.model(wildcards.suite, self.run_of(wildcards).model)
 
+    def most(self, wildcards: Any, key: str) -> int:
+        """A machine setting of the job: of a promoted run, which may be any of several models, the largest."""
+        run = self.run_of(wildcards)
+        return max(getattr(self.model(r.suite, r.model), key) for r in run.of or (run,))
+
+    def promote(self, suite: str) -> Promote:
+        """How a suite promotes; only for suites that do."""
+        promote = self.config.suites[suite].promote
+        assert promote is not None, suite
+        return promote
+
+    def discover(self, suite: str) -> Discover:
+        """How a suite's scripts are run; only for suites that have any."""
+        discover = self.config.suites[suite].discover
+        assert discover is not None, suite
+        return discover
+
+    def candidates(self, suite: str) -> tuple[Run, ...]:
+        """The runs that a suite's promotion chooses from."""
+        return next((s.of for s in self.slots if s.suite == suite), ())
+
     def run_of(self, wildcards: Any) -> Run:
         """The run of a job; for what is done once a model, the model's first run, whether it is to run or not."""
         if hasattr(wildcards, "run"):
             return self.run(wildcards.suite, wildcards.run)
         return next(r for r in every_run(self.config) if (r.suite, r.model) == (wildcards.suite, wildcards.model))
+
+    def runs_of_model(self, wildcards: Any) -> int:
+        """How many runs a model has."""
+        return sum((r.suite, r.model) == (wildcards.suite, wildcards.model) for r in self.runs) or 1
 
     def is_lora(self, suite: str, model: str) -> bool:
         return self.model(suite, model).architecture == "lora"
@@ -126,6 +177,6 @@ class Jobs:
 
     def expected(self, suite: str) -> list[dict[str, str]]:
         """Every run a suite should end with, for tables that show what is missing."""
-        runs = [{"run": r.name, "model": r.model} for r in self.runs if r.suite == suite]
+        runs = [{"run": r.name, "model": r.gathered} for r in self.with_figures if r.suite == suite]
         runs += [{"run": s.name, "model": s.name} for s in self.scripts if s.suite == suite]
         return runs + [{"run": f"{m}-merged", "model": f"{m}-merged"} for m in self.merged_models(suite)]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
-from trainyard.config.jobs import TRAINING, dataset_settings, run_settings
+from trainyard.config.jobs import dataset_settings, run_settings, task_settings
 from trainyard.dag.files import Files
 from trainyard.dag.jobs import Jobs
 from trainyard.data.stamp import data_stamp
@@ -50,8 +50,7 @@ class Params:
 
     def task(self, wildcards: Any) -> str:
         """What a run is about, without how it is trained: enough for baselines and evaluation."""
-        settings = run_settings(self.jobs.config, self.jobs.run_of(wildcards))
-        return as_json({k: v for k, v in settings.items() if k not in TRAINING})
+        return as_json(task_settings(self.jobs.config, self.jobs.run_of(wildcards)))
 
     def run_value(self, key: str) -> Callable[[Any], Any]:
         """One setting of the run as a param of its own, so that the printed reason of a rerun can be read."""
@@ -66,11 +65,22 @@ class Params:
         settings = {**run_settings(self.jobs.config, run), "run": merged, "model": merged, "shard": 0}
         return as_json({**settings, "merge": model.merge.model_dump(mode="json")})
 
+    def promotion(self, wildcards: Any) -> str:
+        """What the decision of a suite is told."""
+        promote = self.jobs.promote(wildcards.suite)
+        return as_json({"suite": wildcards.suite, **promote.model_dump(mode="json", exclude={"models"})})
+
+    def slot_codes(self, wildcards: Any) -> str:
+        """Of a promoted run: the fingerprint of a training's code by model, as each could be the one that goes on."""
+        runs = self.jobs.run_of(wildcards).of
+        return as_json({r.model: self.code("train_model")(SimpleNamespace(suite=r.suite, run=r.name)) for r in runs})
+
     def script(self, wildcards: Any) -> str:
-        settings, discover = self.jobs.config.settings, self.jobs.config.suites[wildcards.suite].discover
+        settings, discover = self.jobs.config.settings, self.jobs.discover(wildcards.suite)
+        given = {key: getattr(settings, key) or getattr(discover, key) for key in ("epochs", "folds", "batch_size")}
         return as_json({
-            "suite": wildcards.suite, "run": wildcards.run, "model": wildcards.run, "minutes": discover.minutes if discover else 60,
-            "epochs": settings.epochs, "folds": settings.folds, "batch_size": settings.batch_size, "extra_args": settings.extra_args,
+            "suite": wildcards.suite, "run": wildcards.run, "model": wildcards.run, "minutes": discover.minutes, **given,
+            "extra_args": discover.extra_args + settings.extra_args,
         })  # fmt: skip
 
     # ---- flags -------------------------------------------------------------------------------------------------
@@ -82,9 +92,21 @@ class Params:
         given = self.jobs.model(wildcards.suite, name).base_model
         return f"--base-model {shlex.quote(given or f'results/{wildcards.suite}/base/{name}')}"
 
-    def rank_flag(self, wildcards: Any) -> str:
-        rank = self.jobs.model_of(wildcards).merge.rank
-        return f"--rank {rank}" if rank else ""
+    def merge_flags(self, wildcards: Any) -> str:
+        """What a strategy is told, and nothing that it does not use: a change of the density merges no average again."""
+        merge, strategy = self.jobs.model_of(wildcards).merge, wildcards.strategy
+        if strategy == "best":
+            return ""
+        on_values = strategy in ("ties", "dare", "magnitude_prune")
+        flags = {
+            "rank": merge.rank,
+            "tolerance": None if on_values else merge.tolerance,
+            "weights": "samples" if strategy == "weighted" and merge.weights == "samples" else None,
+            "density": merge.density if on_values else None,
+            "seed": merge.seed if strategy == "dare" else None,
+            "dtype": None if merge.dtype == "float32" else merge.dtype,
+        }
+        return " ".join(f"--{name} {value}" for name, value in flags.items() if value is not None)
 
     def merged_folders(self, wildcards: Any) -> list[str]:
         return [f"{strategy}={folder}" for strategy, folder in self.files.merged_folders(wildcards).items()]
@@ -106,7 +128,9 @@ class Params:
             return [f"trainyard.data.{self.jobs.dataset(wildcards.suite, wildcards.dataset).format}"]
         if script in ("build_base_model", "validate_merge"):
             return ["trainyard.data.chat"]
-        if script not in ("train_model", "preflight_check", "fit_baselines"):
+        if script == "merge_adapters":
+            return [f"trainyard.lora.strategies.{wildcards.strategy}"]
+        if script not in ("train_model", "preflight_check", "fit_baselines", "map_attention"):
             return []
         architecture = ARCHITECTURES[self.jobs.model_of(wildcards).architecture]
         chat = ["trainyard.data.chat"] if architecture.format == "chat" else []

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+ROW_GROUP = 1 << 14  # rows that a reader by batch holds at once
+
 
 def text_column(values: Sequence[str | None]) -> Any:
     """A string column (n,); None is null."""

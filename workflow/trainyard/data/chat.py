@@ -81,7 +81,10 @@ def field_of(row: dict, field: str) -> Any:
 def as_text(value: Any, field: str) -> str:
     """A field's value as text: strings as they are, objects and lists as compact JSON. Raises Refused for anything else."""
     if isinstance(value, dict | list):
-        value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        try:
+            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            raise Refused(f"field '{field}' holds a number too large for JSON's readers") from None
     if not isinstance(value, str):
         raise Refused(f"field '{field}' is not text but {'null' if value is None else type(value).__name__}")
     if "\0" in value:
@@ -95,11 +98,17 @@ def as_text(value: Any, field: str) -> str:
 
 def _parse(blob: bytes) -> Any:
     try:
-        return json.loads(bytes(blob).decode("utf-8-sig"))
+        return json.loads(bytes(blob).decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError:
         raise Refused("not UTF-8 text") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise Refused("not usable JSON: nested too deeply") from None
+    except ValueError as error:
         raise Refused(f"not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is Python's word, not JSON's")
 
 
 def _compile(name: str, pattern: str) -> re.Pattern:

@@ -127,11 +127,13 @@ class ChatTokenizer:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Token ids of a pack's rows. ids: all rows end to end, int32; starts (n + 1,); prompt: tokens of each prompt (n,)."""
+    """Token ids of a pack's rows. ids: all rows end to end, int32; starts (n + 1,); prompt: tokens of each prompt (n,);
+    of (n,): the pack's row that each is from, itself but for the earlier answers of conversations, which follow the rows."""
 
     ids: np.ndarray
     starts: np.ndarray
     prompt: np.ndarray
+    of: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
@@ -141,17 +143,29 @@ class EncodedRows:
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
-def encode_pack(tokenizer: ChatTokenizer, pack: Any) -> EncodedRows:
-    """Every row of a chat pack as ids."""
-    pieces, lengths, prompts = [], [], []
-    for row in range(len(pack)):
-        entry = pack.row(row)
-        prompt, answer = tokenizer.pair_ids(entry["prompt"], entry["answer"], turns_before(entry))
+def encode_pack(tokenizer: ChatTokenizer, pack: Any, every_answer: bool = False) -> EncodedRows:
+    """Every row of a chat pack as ids; with `every_answer`, also each earlier answer of its conversation, with what came
+    before it as its prompt."""
+    pieces, lengths, prompts, of = [], [], [], []
+
+    def add(row: int, question: str, reply: str, before: list[dict]) -> None:
+        prompt, answer = tokenizer.pair_ids(question, reply, before)
         pieces.append(np.array(prompt + answer, np.int32))
         lengths.append(len(pieces[-1]))
         prompts.append(len(prompt))
+        of.append(row)
+
+    for row in range(len(pack)):
+        entry = pack.row(row)
+        add(row, entry["prompt"], entry["answer"], turns_before(entry))
+    for row in range(len(pack) if every_answer else 0):
+        turns = turns_before(pack.row(row))
+        for at, (asked, said) in enumerate(zip(turns, turns[1:])):
+            if (asked["role"], said["role"]) == ("user", "assistant") and said["content"].strip():
+                add(row, asked["content"], said["content"], turns[:at])
     ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-    return EncodedRows(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.array(prompts, np.int64))
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EncodedRows(ids, starts, np.array(prompts, np.int64), np.array(of, np.int64))
 
 
 def turns_before(entry: dict) -> list[dict]:
@@ -179,7 +193,7 @@ def _converted(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder).backend_tokenizer
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False).backend_tokenizer
     except Exception as error:
         raise ValueError(f"{folder}: no tokenizer.json, and its other files cannot be converted: {error}") from None
 

@@ -15,8 +15,8 @@ time of the files that offsets point into.
 
 import json
 import os
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ import numpy as np
 from trainyard.config.base import nearest
 from trainyard.config.features import FEATURES
 from trainyard.config.load import validate
-from trainyard.config.schema import Dataset, ValueRule
+from trainyard.config.schema import Dataset
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
-from trainyard.data.arrow import make_table, number_column, text_column
+from trainyard.data.arrow import ROW_GROUP, make_table, number_column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.lines import scan_rows
 from trainyard.data.names import from_text, to_text
-from trainyard.data.rules import Row, find_values
+from trainyard.data.rules import SHARED, Row, ValueFinder
 from trainyard.data.table_file import BAD_ROW, table_rows
+from trainyard.data.texts import Texts
 from trainyard.data.walk import Found, base_folder, list_samples, walk
 
 COLUMNS = ("id", "path", "row", "size", "label", "group", "extra", "refused")
@@ -46,27 +47,41 @@ def typed_dataset(settings: Mapping[str, Any]) -> Dataset:
     return dataset.model_copy(update={"features": validate(FEATURES[dataset.format], dataset.features, "settings: features")})
 
 
-@dataclass
 class Samples:
-    """What the index is made of, column by column; `rows` are parsed annotations, one for each sample or none."""
+    """What the index is made of, in columns that hold no Python object a row; label and group are found while rows pass by."""
 
-    id: list[str] = field(default_factory=list)
-    path: list[str] = field(default_factory=list)
-    row: list[int] = field(default_factory=list)
-    size: list[int] = field(default_factory=list)
-    refused: list[str | None] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    keep_rows: bool = True
-    notes: list[str] = field(default_factory=list)
-    sources: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, root: Path, dataset: Dataset, keep_rows: bool = True):
+        self.id, self.path, self.extra = Texts(), Texts(), Texts()
+        self.row, self.size = array("q"), array("q")
+        self.refused: dict[int, str] = {}
+        self.notes: list[str] = []
+        self.sources: list[dict[str, Any]] = []
+        self._keep_rows = keep_rows
+        rules = {"label": dataset.label, "group": dataset.group}
+        self._finders = {what: None if rule is None else ValueFinder(rule, what, str(root)) for what, rule in rules.items()}
 
     def add(self, id: str, path: str, row: int, size: int, refused: str | None = None, extra: Row = None) -> None:
+        if refused is not None:
+            self.refused[len(self)] = refused
+        for finder in self._finders.values():
+            if finder is not None and refused is None:
+                finder.add(path, extra)
+            elif finder is not None:
+                finder.skip()
         self.id.append(id)
         self.path.append(path)
         self.row.append(row)
         self.size.append(size)
-        self.refused.append(refused)
-        self.rows.append(extra)
+        self.extra.append(json.dumps(extra) if self._keep_rows and extra is not None else None)
+
+    def values(self) -> dict[str, list[str | None]]:
+        """Labels and groups; samples without one are refused. Raises DataError when a rule finds none at all."""
+        found: dict[str, list[str | None]] = {}
+        for what, finder in self._finders.items():
+            values, reasons = ([None] * len(self), {}) if finder is None else finder.finish(self.path)
+            found[what] = values
+            self.refused |= {i: reason for i, reason in reasons.items() if i not in self.refused}
+        return found
 
     def __len__(self) -> int:
         return len(self.id)
@@ -79,10 +94,9 @@ def build_index(root: Path, dataset: Dataset):
         raise DataError(f"{root}: no such file or folder; mount it or correct the root")
     build = {"tabular": _table, "chat": _chat, "paired": _paired}.get(dataset.format, _files)
     samples = build(root, dataset)
-    label = _values(samples, dataset.label, "label", root)
-    group = _values(samples, dataset.group, "group", root)
+    values = samples.values()
     keep = _subset(samples, dataset)
-    return _arrow(samples, dataset, label, group, keep)
+    return _arrow(samples, dataset, values, keep)
 
 
 def write_index(table, path: str | os.PathLike) -> None:
@@ -90,28 +104,35 @@ def write_index(table, path: str | os.PathLike) -> None:
     import pyarrow.parquet as pq
 
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def read_index(path: str | os.PathLike) -> tuple[dict[str, list], dict[str, Any]]:
-    """Columns as lists and the metadata of an index. Raises DataError."""
+def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, list], dict[str, Any]]:
+    """Columns as lists, equal texts shared, and the metadata of an index. Raises DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()
+        file = pq.ParquetFile(path)
+        missing = [c for c in COLUMNS if c not in file.schema_arrow.names]
+        if missing:
+            raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
+        out: dict[str, list] = {name: [] for name in columns}
+        shared: dict[str, str] = {}
+        for batch in file.iter_batches(ROW_GROUP, columns=list(columns)):
+            for name in columns:
+                values = batch[name].to_pylist()
+                if name in ("path", "label", "group", "refused") and len(shared) < SHARED:
+                    values = [None if v is None else shared.setdefault(v, v) for v in values]
+                out[name] += values
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py") from None
-    missing = [c for c in COLUMNS if c not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
-    meta = json.loads((table.schema.metadata or {}).get(b"trainyard", b"{}"))
-    return {name: table[name].to_pylist() for name in COLUMNS}, meta
+    return out, json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))
 
 
 def _files(root: Path, dataset: Dataset) -> Samples:
     """One sample a file, joined with annotations where there are any."""
-    samples = Samples()
+    samples = Samples(root, dataset)
     file = _annotations_file(root, dataset) if dataset.annotations else None
     found = list_samples(root, dataset.glob, dataset.format, [dataset.annotations] if dataset.annotations else [])
     rows, joined = [], [-1] * len(found)
@@ -134,7 +155,8 @@ def _paired(root: Path, dataset: Dataset) -> Samples:
     if not dataset.annotations:
         raise DataError(f"{root}: paired data need `annotations`: the file whose rows name an audio and a MIDI file each")
     file = _annotations_file(root, dataset)
-    samples = Samples(sources=[_source(file, dataset.annotations)])
+    samples = Samples(root, dataset)
+    samples.sources.append(_source(file, dataset.annotations))
     rows = read_rows(file)
     key = dataset.fields.get("audio", "audio")
     good = [row for _, _, row in rows if isinstance(row, dict)]
@@ -159,7 +181,8 @@ def _paired(root: Path, dataset: Dataset) -> Samples:
 def _table(root: Path, dataset: Dataset) -> Samples:
     """One sample a row of the one table."""
     path, name = find_table(root, dataset)
-    samples = Samples(sources=[_source(path, name)])
+    samples = Samples(root, dataset)
+    samples.sources.append(_source(path, name))
     for number, row in enumerate(table_rows(path)):
         samples.add(f"{name}#{number}", name, number, 0, row.get(BAD_ROW) or None, {k: v for k, v in row.items() if k != BAD_ROW})
     if not len(samples):
@@ -182,7 +205,7 @@ def _chat(root: Path, dataset: Dataset) -> Samples:
     """One sample a row of every JSON file, by byte offset; rows are parsed only when a rule looks into them."""
     rules = [rule for rule in (dataset.label, dataset.group) if rule is not None]
     parse = any(rule.column is not None or rule.field is not None for rule in rules)
-    samples = Samples(keep_rows=False)
+    samples = Samples(root, dataset, keep_rows=False)
     for found in list_samples(root, dataset.glob, "chat"):
         if found.refused:
             samples.add(found.path, found.path, -1, 0, found.refused)
@@ -191,7 +214,7 @@ def _chat(root: Path, dataset: Dataset) -> Samples:
         samples.sources.append(_source(path, found.path))
         starts, sizes = scan_rows(path)
         with open(path, "rb") as file:
-            for number, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist())):
+            for number, (start, size) in enumerate(zip(map(int, starts), map(int, sizes))):
                 row, why = None, None
                 if parse:
                     file.seek(start)
@@ -224,44 +247,34 @@ def _source(path: Path, name: str) -> dict[str, Any]:
     return {"path": name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _values(samples: Samples, rule: ValueRule | None, what: str, root: Path) -> list[str | None]:
-    if rule is None:
-        return [None] * len(samples)
-    good = [i for i in range(len(samples)) if samples.refused[i] is None]
-    found, reasons = find_values(rule, what, [samples.path[i] for i in good], [samples.rows[i] for i in good], str(root))
-    values: list[str | None] = [None] * len(samples)
-    for i, value, reason in zip(good, found, reasons):
-        # Names may hold what JSON and parquet do not take: a lone surrogate from "\ud800" in a JSON string.
-        values[i] = None if value is None else value.encode("utf-8", "backslashreplace").decode()
-        samples.refused[i] = reason
-    return values
-
-
-def _subset(samples: Samples, dataset: Dataset) -> Sequence[int]:
-    good = [i for i in range(len(samples)) if samples.refused[i] is None]
-    if dataset.subset_size is None or len(good) <= dataset.subset_size:
-        return range(len(samples))
+def _subset(samples: Samples, dataset: Dataset) -> np.ndarray | None:
+    """The numbers of the samples to keep, or None for all."""
+    if dataset.subset_size is None or len(samples) - len(samples.refused) <= dataset.subset_size:
+        return None
+    good = np.array([i for i in range(len(samples)) if i not in samples.refused], np.int64)
     # By hash, so a larger subset holds the smaller one, on any machine.
     salt = f"subset:{dataset.seed}"
-    chosen = set(sorted(good, key=lambda i: (unit_hash(samples.id[i], salt), samples.id[i]))[: dataset.subset_size])
+    hashes = np.fromiter((unit_hash(samples.id[i] or "", salt) for i in good.tolist()), float, len(good))
+    chosen = good[np.argsort(hashes, kind="stable")[: dataset.subset_size]]
     samples.notes.append(f"subset: {dataset.subset_size} of {len(good)} samples, by hash")
-    return [i for i in range(len(samples)) if i in chosen or samples.refused[i] is not None]
+    return np.sort(np.concatenate([chosen, np.array(sorted(samples.refused), np.int64)]))
 
 
-def _arrow(samples: Samples, dataset: Dataset, label: list, group: list, keep: Sequence[int]):
-    rows = [samples.rows[i] if samples.keep_rows else None for i in keep]
+def _arrow(samples: Samples, dataset: Dataset, values: dict[str, list[str | None]], keep: np.ndarray | None):
+    texts = {"label": Texts(), "group": Texts(), "refused": Texts()}
+    for i, (label, group) in enumerate(zip(values["label"], values["group"])):
+        texts["label"].append(label)
+        texts["group"].append(samples.id[i] if group is None else group)
+        texts["refused"].append(samples.refused.get(i))
+    values.clear()
     columns = {
-        "id": text_column([samples.id[i] for i in keep]),
-        "path": text_column([samples.path[i] for i in keep]),
-        "row": number_column([samples.row[i] for i in keep], np.int64),
-        "size": number_column([samples.size[i] for i in keep], np.int64),
-        "label": text_column([label[i] for i in keep]),
-        "group": text_column([group[i] if group[i] is not None else samples.id[i] for i in keep]),
-        "extra": text_column([None if row is None else json.dumps(row) for row in rows]),
-        "refused": text_column([samples.refused[i] for i in keep]),
-    }
+        "id": samples.id.column(), "path": samples.path.column(), "row": number_column(np.frombuffer(samples.row, np.int64), np.int64),
+        "size": number_column(np.frombuffer(samples.size, np.int64), np.int64), "label": texts["label"].column(),
+        "group": texts["group"].column(), "extra": samples.extra.column(), "refused": texts["refused"].column(),
+    }  # fmt: skip
     meta = {
         "format": dataset.format, "groups_known": dataset.group is not None, "labels_known": dataset.label is not None,
         "annotations": dataset.annotations, "notes": samples.notes, "sources": samples.sources,
     }  # fmt: skip
-    return make_table(columns, {"trainyard": json.dumps(meta)})
+    table = make_table(columns, {"trainyard": json.dumps(meta)})
+    return table if keep is None else table.take(number_column(keep, np.int64))

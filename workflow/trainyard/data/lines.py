@@ -1,5 +1,6 @@
 """Rows of JSONL files and JSON arrays by byte offset, in blocks, without parsing them."""
 
+import json
 import mmap
 import os
 import re
@@ -14,10 +15,10 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 def line_blocks(file: int, block: int = BLOCK) -> Iterator[tuple[int, memoryview, np.ndarray]]:
     """Whole lines of an open file: (offset of the block, its bytes, ends of its lines), the ends (n,) int64 behind each newline.
 
-    The view is valid until the next block is asked for. A line longer than a block makes the buffer grow to hold it; a last
-    line without a newline gets one. Memory: one block and the longest line.
+    The view is valid until the next but one block is asked for. A line longer than a block makes the buffer grow to hold it;
+    a last line without a newline gets one. Memory: two blocks and the longest line.
     """
-    buffer = bytearray(block + (1 << 16))
+    buffer, other = bytearray(block + (1 << 16)), bytearray(block + (1 << 16))
     kept, offset = 0, 0
     while True:
         if len(buffer) - kept < block // 2:
@@ -28,8 +29,8 @@ def line_blocks(file: int, block: int = BLOCK) -> Iterator[tuple[int, memoryview
         if count == 0:
             if not size:
                 return
-            buffer[size : size + 1] = b"\n"
-            yield offset, memoryview(buffer)[: size + 1], np.array([size + 1], np.int64)
+            view[size : size + 1] = b"\n"
+            yield offset, view[: size + 1], np.array([size + 1], np.int64)
             return
         # Only the new bytes can hold a newline: what was kept is the head of an unfinished line.
         ends = np.flatnonzero(np.frombuffer(buffer, np.uint8, count, kept) == 10) + (kept + 1)
@@ -39,7 +40,10 @@ def line_blocks(file: int, block: int = BLOCK) -> Iterator[tuple[int, memoryview
         last = int(ends[-1])
         yield offset, view[:last], ends
         kept = size - last
-        view[:kept] = view[last:size]
+        if len(other) < kept + block // 2:
+            other = bytearray(kept + block)
+        other[:kept] = view[last:size]
+        buffer, other = other, buffer
         offset += last
 
 
@@ -86,8 +90,20 @@ def scan_array(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     return begin, np.array(ends, np.int64)[: len(begin)] - begin
 
 
+def _one_object(path: str | os.PathLike, head: bytes) -> bool:
+    """Whether a file is one object over several lines, as a folder of JSON files holds them."""
+    first, newline, rest = head.lstrip().partition(b"\n")
+    if not newline or not rest.strip() or first.rstrip().endswith(b"}") or os.path.getsize(path) > BLOCK:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return isinstance(json.loads(file.read().decode("utf-8-sig")), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a JSONL file or of a JSON array, whatever the file is called: (starts, lengths), (n,) int64 each."""
+    """Rows of a JSONL file, of a JSON array, or the one object of a file, whatever it is called: (starts, lengths), (n,) int64 each."""
     with open(path, "rb") as file:
         head = file.read(4096)
     start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
@@ -95,6 +111,9 @@ def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     if head[start:].lstrip().startswith(b"["):
         return scan_array(path)
+    if head[start:].lstrip().startswith(b"{") and _one_object(path, head[start:]):
+        size = os.path.getsize(path)
+        return np.array([start], np.int64), np.array([size - start], np.int64)
     starts, sizes = scan_lines(path)
     if start and len(starts) and starts[0] == 0:
         # A byte order mark is not part of the first row.

@@ -13,16 +13,15 @@ Fields of a song (all ragged; a song may lack any of melody, chords and drums, w
 A bar is the file's own, by its time signatures; bars longer than 16 steps are halved until they fit.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trainyard.config.features import MidiFeatures
-from trainyard.data.midi_file import LENGTH, PITCH, TICK, VELOCITY, Score, Track, read_score
+from trainyard.data.midi_file import LENGTH, PITCH, TICK, VELOCITY, Score, read_score
+from trainyard.data.midi_grid import STEPS, Grid, Places, bar_grid
 from trainyard.data.refused import Refused
 
-STEPS = 16
 LOWEST, PITCHES = 36, 61
 DURATIONS = (1, 2, 3, 4, 6, 8, 12, 16)
 NO_CHORD = 24
@@ -32,6 +31,11 @@ CHORDS = (*NAMES, *(f"{n}m" for n in NAMES), "–")
 DRUMS = ("kick", "snare", "closed hat", "open hat", "ride", "rim", "tom", "crash")
 # General MIDI percussion (and 22, 26 of electronic kits) folded to eight classes; other sounds are left out.
 DRUM_NOTES = ((35, 36), (38, 40), (42, 44, 22), (46, 26), (51, 53, 59), (37, 39), (41, 43, 45, 47, 48, 50), (49, 52, 55, 57))
+PITCH_CLASS = np.arange(128) % 12
+# Pitches of a melody; those outside of its range are moved by octaves.
+PITCH_INDEX = np.array(
+    [p % 12 if p < 0 else (p - PITCHES) % 12 + PITCHES - 12 if p >= PITCHES else p for p in range(-LOWEST, 128 - LOWEST)]
+)
 DRUM_CLASS = np.full(128, -1, np.int16)
 for _index, _notes in enumerate(DRUM_NOTES):
     DRUM_CLASS[list(_notes)] = _index
@@ -57,13 +61,15 @@ class MidiReader:
     def read(self, blobs: list[bytes], sample: dict) -> tuple[dict, dict]:
         """The fields of a song. Raises Refused where nothing in it can be used."""
         score = read_score(blobs[0])
-        if not any(len(t.notes) for t in score.tracks):
+        if not len(score.track):
             raise Refused("it has no notes")
         grid = bar_grid(score, self.features.max_bars)
-        chroma, bass = bar_chroma(score, grid)
+        places = grid.locate(score.notes[TICK])
+        drum = np.array([t.drum for t in score.tracks]).take(score.track)
+        chroma, bass = bar_chroma(score, grid, places, ~drum)
         chords = match_chords(chroma, bass)
-        melody = melody_notes(score, grid, self.features.max_notes)
-        hits = drum_hits(score, grid)
+        melody = melody_notes(score, grid, places, ~drum, self.features.max_notes)
+        hits = drum_hits(score, places, drum)
         if not len(melody) and not len(hits) and (chords == NO_CHORD).all():
             raise Refused(f"no note that can be used before bar {self.features.max_bars + 1}")
         share = chroma / np.maximum(chroma.sum(1, keepdims=True), 1e-9)
@@ -75,85 +81,31 @@ class MidiReader:
         return {"lowest_pitch": LOWEST, "pitches": PITCHES, "durations": DURATIONS, "chords": CHORDS, "drums": DRUMS, "steps": STEPS}
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Bars of a song: where each starts (ticks), how many steps it has, its tempo; `step`: ticks a sixteenth."""
+def bar_chroma(score: Score, grid: Grid, places: Places, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence).
 
-    starts: np.ndarray
-    steps: np.ndarray
-    tempo: np.ndarray
-    end: float
-    step: float
-
-    def locate(self, ticks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Bar, step in the bar and offset (in steps, −0.5 … 0.5) of the nearest grid point; and which ticks lie inside the bars."""
-        # Half a step early: a beat that is played just before the bar line belongs to the bar that it opens.
-        bar = np.searchsorted(self.starts, ticks + self.step / 2, "right") - 1
-        inside = (bar >= 0) & (ticks < self.end)
-        bar = np.clip(bar, 0, len(self.starts) - 1)
-        exact = (ticks - self.starts[bar]) / self.step
-        step = np.clip(np.round(exact), 0, self.steps[bar] - 1).astype(np.int64)
-        return bar, step, np.clip(exact - step, -0.5, 0.5), inside
-
-
-def bar_grid(score: Score, max_bars: int) -> Grid:
-    """The bars up to the last note, at most `max_bars`. Nonsense meters and tempos count as 4/4 and 120."""
-    quarter = score.quarter
-    last = max(int(t.notes[-1, TICK]) for t in score.tracks if len(t.notes))
-    end = max(score.end, last + quarter // 8 + 1)  # a last note just before a bar line opens one more bar
-    changes = {0: (4.0 * quarter, STEPS)}
-    for tick, beats, unit in score.meters.tolist():
-        length, parts = 4.0 * quarter * beats / unit if unit > 0 else 0.0, 1
-        if not quarter / 4 <= length <= 64 * quarter:
-            length = 4.0 * quarter
-        while length / parts > 4 * quarter:
-            parts *= 2
-        changes[max(tick, 0)] = (length / parts, int(np.ceil(length / parts / quarter * 4 - 1e-9)))
-    marks = sorted(changes)
-    starts: list[float] = []
-    steps: list[int] = []
-    for mark, until in zip(marks, [*marks[1:], max(end, 1)]):
-        length, count = changes[mark]
-        at = float(mark)
-        while at < min(until, max(end, 1)) and len(starts) < max_bars:
-            starts.append(at)
-            steps.append(count)
-            at += length
-    stop = min(starts[-1] + steps[-1] * quarter / 4, max(end, 1) + 1)
-    edges = np.array(starts)
-    tempos = score.tempos[(score.tempos[:, 1] >= 10) & (score.tempos[:, 1] <= 1000)]
-    if not len(tempos):
-        tempos = np.array([[0.0, 120.0]])
-    tempo = tempos[np.maximum(np.searchsorted(tempos[:, 0], edges, "right") - 1, 0), 1]
-    return Grid(edges, np.array(steps), tempo, stop, quarter / 4)
-
-
-def bar_chroma(score: Score, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence)."""
-    notes = np.concatenate([t.notes for t in score.tracks if not t.drum] or [np.zeros((0, 4), np.int64)])
+    `among` (n,) bool: the notes that count.
+    """
     bars = len(grid.starts)
-    chroma, bass = np.zeros((bars, 12)), np.full(bars, -1)
-    if not len(notes):
-        return chroma, bass
+    if not among.any():
+        return np.zeros((bars, 12)), np.full(bars, -1)
+    start, length, pitch, bar, inside = score.notes[TICK], score.notes[LENGTH], score.notes[PITCH], places.bar, places.inside
+    if not among.all():
+        start, length, pitch, bar, inside = (row[among] for row in (start, length, pitch, bar, inside))
+    stop = start + np.minimum(np.maximum(length, 1), LONGEST_NOTE * score.quarter)
     edges = np.append(grid.starts, grid.end)
-    length = np.clip(notes[:, LENGTH], 1, LONGEST_NOTE * score.quarter)
-    for pitch_class in range(12):
-        mine = notes[:, PITCH] % 12 == pitch_class
-        start = notes[mine, TICK]
-        chroma[:, pitch_class] = np.diff(_elapsed(start, edges) - _elapsed(start + length[mine], edges))
-    bar, _, _, inside = grid.locate(notes[:, TICK].astype(float))
+    # The time since each start minus the time since each stop, summed over those that are past, at each edge: from how many
+    # and which ticks there are in each bar.
+    start, stop = np.minimum(start, grid.end), np.minimum(stop, grid.end)
+    tone = PITCH_CLASS.take(pitch)
+    begun, ended = grid.bars_at(start) * 12 + tone, grid.bars_at(stop) * 12 + tone
+    count = np.bincount(begun, minlength=12 * bars) - np.bincount(ended, minlength=12 * bars)
+    total = np.bincount(begun, start, 12 * bars) - np.bincount(ended, stop, 12 * bars)
+    past = edges[1:, None] * count.reshape(bars, 12).cumsum(0) - total.reshape(bars, 12).cumsum(0)
+    past[1:] -= past[:-1].copy()
     lowest = np.full(bars, 128)
-    np.minimum.at(lowest, bar[inside], notes[inside, PITCH])
-    bass = np.where(lowest < 128, lowest % 12, -1)
-    return np.maximum(chroma, 0.0), bass
-
-
-def _elapsed(times: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """At each edge, the time since each of `times`, summed over those that are past."""
-    times = np.sort(times)
-    sums = np.append(0, np.cumsum(times))
-    past = np.searchsorted(times, edges, "right")
-    return past * edges - sums[past]
+    np.minimum.at(lowest, bar, np.where(inside, pitch, 128))
+    return np.maximum(past, 0.0, out=past), np.where(lowest < 128, lowest % 12, -1)
 
 
 def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -161,7 +113,7 @@ def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
 
     Template matching after Fujishima 1999, https://quod.lib.umich.edu/i/icmc/bbp2372.1999.446
     """
-    norm = np.linalg.norm(chroma, axis=1)
+    norm = np.sqrt(np.einsum("bc,bc->b", chroma, chroma))
     score = chroma @ TRIADS.T / np.maximum(norm, 1e-9)[:, None]
     known = np.flatnonzero(bass >= 0)
     score[known, bass[known]] += BASS_WEIGHT
@@ -169,55 +121,71 @@ def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
     return np.where(norm > 0, score.argmax(1), NO_CHORD).astype(np.int16)
 
 
-def melody_notes(score: Score, grid: Grid, max_notes: int) -> np.ndarray:
-    """Skyline of the most melodic track, (notes, 3) int16.
+def melody_notes(score: Score, grid: Grid, places: Places, among: np.ndarray, max_notes: int) -> np.ndarray:
+    """Skyline of the most melodic track, (notes, 3) int16. `among` (n,) bool: the notes that count.
 
     A note's duration is the time until the next one begins, at most 16 steps: so tokens say the rhythm, and a rest
     belongs to the note before it. The last note has its own length. Pitches outside the range move by octaves.
     """
-    best, lines = 0.0, None
-    for track in score.tracks:
-        line = np.zeros((0, 4), np.int64) if track.drum or not len(track.notes) else skyline(track, grid)
-        if len(line) and (value := _melodic(track, line, len(grid.starts))) > best:
-            best, lines = value, line
-    if lines is None:
+    top = skyline(score, places, among)
+    if not len(top):
         return np.zeros((0, 3), np.int16)
-    lines = lines[: max_notes + 1]
-    place = (np.cumsum(grid.steps) - grid.steps)[lines[:, 0]] + lines[:, 1]
-    last = int(np.clip(lines[-1, 3], 1, STEPS))
-    gap = np.clip(np.append(np.diff(place), last), 1, STEPS)
-    pitch = lines[:, 2] - LOWEST
-    pitch = np.where(pitch < 0, pitch % 12, np.where(pitch >= PITCHES, (pitch - PITCHES) % 12 + PITCHES - 12, pitch))
-    return np.stack([pitch, NEAREST_DURATION[gap], lines[:, 1]], 1).astype(np.int16)[:max_notes]
+    best = int(melodic(score, places, top, len(grid.starts)).argmax())
+    line = top[score.track.take(top) == best][: max_notes + 1]
+    step = places.step.take(line)
+    place = (grid.steps.cumsum() - grid.steps).take(places.bar.take(line)) + step
+    gap = np.empty(len(line), np.int64)
+    np.subtract(place[1:], place[:-1], out=gap[:-1])
+    gap[-1] = round(score.notes[LENGTH, line[-1]] / grid.step)
+    out = np.empty((len(line), 3), np.int16)
+    out[:, 0] = PITCH_INDEX.take(score.notes[PITCH].take(line))
+    out[:, 1] = NEAREST_DURATION.take(gap.clip(1, STEPS))
+    out[:, 2] = step
+    return out[:max_notes]
 
 
-def skyline(track: Track, grid: Grid) -> np.ndarray:
-    """The highest note at each step: (notes, 4) of bar, step, pitch, length in steps (Uitdenbogerd and Zobel 1998)."""
-    bar, step, _, inside = grid.locate(track.notes[:, TICK].astype(float))
-    rows = np.stack([bar, step, track.notes[:, PITCH], np.round(track.notes[:, LENGTH] / grid.step).astype(np.int64)], 1)[inside]
-    rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
-    first = np.ones(len(rows), bool)
-    first[1:] = (np.diff(rows[:, :2], axis=0) != 0).any(1)
-    return rows[first]
+def skyline(score: Score, places: Places, among: np.ndarray) -> np.ndarray:
+    """The highest note of each track at each step (Uitdenbogerd and Zobel 1998), as indices in order; the first of equals."""
+    some = np.flatnonzero(among & places.inside)
+    if not len(some):
+        return some
+    # Notes lie track after track in the order of their starts, so those of one step lie together.
+    cell = ((score.track << 40) + (places.bar << 8) + places.step).take(some)
+    first = np.append(0, np.flatnonzero(cell[1:] != cell[:-1]) + 1)
+    value = (score.notes[PITCH].take(some) << 32) - some
+    return -np.maximum.reduceat(value, first) & 0xFFFFFFFF
 
 
-def _melodic(track: Track, line: np.ndarray, bars: int) -> float:
-    """How like a melody a track is: one note at a time, high, present in many bars, varied; or called one."""
-    single = len(line) / len(track.notes)
-    height = np.clip((line[:, 2].mean() - 48) / 36, 0, 1)
-    present = len(np.unique(line[:, 0])) / bars
-    varied = min(len(np.unique(line[:, 2])), 8) / 8
-    named = any(word in track.name.lower() for word in LEAD_NAMES)
-    return (single + height + present + varied + named + 0.1) * (1 if len(line) >= MELODY_NOTES else 0.1)
+def melodic(score: Score, places: Places, top: np.ndarray, bars: int) -> np.ndarray:
+    """How like a melody each track is, (tracks,): one note at a time, high, present in many bars, varied; or called one."""
+    tracks = len(score.tracks)
+    track, bar, pitch = score.track.take(top), places.bar.take(top), score.notes[PITCH].take(top)
+    count = np.bincount(track, minlength=tracks)
+    single = count / np.bincount(score.track, minlength=tracks)
+    height = ((np.bincount(track, pitch, tracks) / np.maximum(count, 1) - 48) / 36).clip(0, 1)
+    heard = np.bincount(track * 128 + pitch, minlength=tracks * 128).reshape(tracks, 128)
+    played = np.bincount(track * bars + bar, minlength=tracks * bars).reshape(tracks, bars)
+    present, varied = np.count_nonzero(played, 1) / bars, np.minimum(np.count_nonzero(heard, 1), 8) / 8
+    named = np.array([any(word in t.name.lower() for word in LEAD_NAMES) for t in score.tracks])
+    value = (single + height + present + varied + named + 0.1) * np.where(count >= MELODY_NOTES, 1, 0.1)
+    return np.where(count > 0, value, 0.0)
 
 
-def drum_hits(score: Score, grid: Grid) -> np.ndarray:
-    """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays."""
-    notes = np.concatenate([t.notes for t in score.tracks if t.drum] or [np.zeros((0, 4), np.int64)])
-    drum = DRUM_CLASS[np.clip(notes[:, PITCH], 0, 127)]
-    bar, step, offset, inside = grid.locate(notes[:, TICK].astype(float))
-    rows = np.stack([bar * STEPS + step, drum, notes[:, VELOCITY], np.round(offset * OFFSET_UNIT)], 1)[inside & (drum >= 0)]
-    rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
-    first = np.ones(len(rows), bool)
-    first[1:] = (np.diff(rows[:, :2], axis=0) != 0).any(1)
-    return rows[first].astype(np.int16)
+def drum_hits(score: Score, places: Places, among: np.ndarray) -> np.ndarray:
+    """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays. `among` (n,) bool: notes of drums."""
+    some = np.flatnonzero(among & places.inside) if among.any() else np.zeros(0, np.int64)
+    if not len(some):
+        return np.zeros((0, 4), np.int16)
+    drum = DRUM_CLASS[np.minimum(score.notes[PITCH, some], 127)]
+    some, drum = some[drum >= 0], drum[drum >= 0].astype(np.int64)
+    rows = np.stack(
+        [
+            places.bar[some] * STEPS + places.step[some],
+            drum,
+            score.notes[VELOCITY, some],
+            np.rint(np.clip(places.exact[some] - places.step[some], -0.5, 0.5) * OFFSET_UNIT).astype(np.int64),
+        ]
+    )
+    rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
+    first = np.diff(rows[0] * len(DRUMS) + rows[1], prepend=-1) != 0
+    return rows[:, first].T.astype(np.int16)

@@ -1,48 +1,74 @@
 """A MIDI file's bytes → tracks of notes, tempos and meters in ticks; or a plain reason why not.
 
-symusic reads (https://github.com/Yikai-Liao/symusic); pretty_midi (https://craffel.github.io/pretty-midi) is the
-fallback where it does not. The format: "Standard MIDI Files 1.0", https://midi.org/standard-midi-files
+symusic reads (https://github.com/Yikai-Liao/symusic), with note ends as pretty_midi has them (midi_pairs.py); pretty_midi
+(https://craffel.github.io/pretty-midi) reads what symusic does not. The format: "Standard MIDI Files 1.0",
+https://midi.org/standard-midi-files
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from trainyard.data.midi_pairs import ends_as_pretty_midi
 from trainyard.data.refused import Refused
 
-# Columns of a track's notes.
+# Rows of a score's notes.
 TICK, LENGTH, PITCH, VELOCITY = range(4)
+SUSTAIN = 64  # controller number of the pedal
 
 
 @dataclass(frozen=True)
 class Track:
-    """Notes (n, 4) int64: start tick, length in ticks, pitch, velocity; in order of their start."""
+    """What plays some of the notes. `pedal` (2, k) int64: ticks and values of its sustain pedal, where it was asked for."""
 
-    notes: np.ndarray
     drum: bool
     program: int
     name: str
+    pedal: np.ndarray
 
 
 @dataclass(frozen=True)
 class Score:
-    """A song. `quarter`: ticks a quarter note; tempos (k, 2): tick, quarters a minute; meters (k, 3): tick, beats, beat unit."""
+    """A song.
+
+    `quarter`: ticks a quarter note; notes (4, n) int64: start tick, length in ticks, pitch, velocity, track after track, each
+    in the order of its starts; track (n,) int64: which of `tracks` plays a note; tempos (2, k) float64: ticks, quarters a
+    minute; meters (3, k) int64: ticks, beats, beat unit.
+    """
 
     quarter: int
+    notes: np.ndarray
+    track: np.ndarray
     tracks: tuple[Track, ...]
     tempos: np.ndarray
     meters: np.ndarray
 
-    @property
-    def end(self) -> int:
-        """Tick at which the last note ends."""
-        return max((int((t.notes[:, TICK] + t.notes[:, LENGTH]).max()) for t in self.tracks if len(t.notes)), default=0)
+    def seconds(self, ticks: np.ndarray) -> np.ndarray:
+        """The times of ticks, by the tempos; 120 quarters a minute before the first."""
+        good = self.tempos[:, self.tempos[1] > 0]
+        at, tempo = np.append(0.0, good[0]), np.append(120.0, good[1])
+        scale = 60.0 / (tempo * self.quarter)
+        begin = np.append(0.0, np.cumsum(np.diff(at) * scale[:-1]))
+        part = np.searchsorted(at, ticks, "right") - 1
+        return begin[part] + (ticks - at[part]) * scale[part]
 
 
-def read_score(data: bytes) -> Score:
+# What symusic says, and what it means.
+PLAIN = (
+    (r"Get (\w+)=(-?\d+)", r"it holds a \1 of \2, which MIDI does not have"),
+    (r"Invalid chunk length (\d+) \(remaining bytes after header: (\d+)\)", r"a track claims \1 bytes, \2 are left: cut off or damaged"),
+    (r"Unexpected running status.*", "damaged: data where an event must begin"),
+    (r"Unexpected EOF.*", "cut off in the middle of an event"),
+    (r"Unknown or unsupported status byte: (.*)", r"damaged: the status byte \1 does not exist in a file"),
+)
+NO_PEDAL = np.zeros((2, 0), np.int64)
+
+
+def read_score(data: bytes, pedal: bool = False) -> Score:
     """Decode a Standard MIDI File of type 0, 1 or 2. Raises Refused with a reason for people.
 
     A type 2 file holds tracks that are patterns of their own: they are laid end to end, each from a new bar.
@@ -50,8 +76,11 @@ def read_score(data: bytes) -> Score:
     data = _unwrap(data)
     kind = _check_header(data)
     if kind == 2:
-        return _end_to_end([_decode(single) for single in _single_tracks(data)])
-    return _decode(data)
+        singles = _single_tracks(data)
+        if not singles:
+            raise Refused("it has no track")
+        return _end_to_end([_decode(single, pedal) for single in singles])
+    return _decode(data, pedal)
 
 
 def _unwrap(data: bytes) -> bytes:
@@ -96,51 +125,82 @@ def _single_tracks(data: bytes) -> list[bytes]:
 
 def _end_to_end(scores: list[Score]) -> Score:
     """Scores one after the other, each beginning at a full bar of 4/4."""
-    bar, shift, tracks, tempos, meters = 4 * scores[0].quarter, 0, [], [], []
+    bar, shift, parts = 4 * scores[0].quarter, 0, []
+    tracks: list[Track] = []
     for score in scores:
-        tracks += [replace(t, notes=_later(t.notes, shift)) for t in score.tracks]
-        tempos.append(_later(score.tempos, shift))
-        meters.append(_later(score.meters, shift))
-        shift += -(-score.end // bar) * bar
-    return Score(scores[0].quarter, tuple(tracks), np.concatenate(tempos), np.concatenate(meters))
+        moved = [_later(rows, shift) for rows in (score.notes, score.tempos, score.meters)]
+        parts.append((*moved, score.track + len(tracks)))
+        tracks += [replace(t, pedal=_later(t.pedal, shift)) for t in score.tracks]
+        end = int((score.notes[TICK] + score.notes[LENGTH]).max(initial=0))
+        shift += -(-end // bar) * bar
+    notes, tempos, meters, track = (np.concatenate(column, -1) for column in zip(*parts))
+    return Score(scores[0].quarter, notes, track, tuple(tracks), tempos, meters)
 
 
 def _later(rows: np.ndarray, ticks: int) -> np.ndarray:
-    """Rows whose first column is a tick, that much later."""
-    return np.concatenate([rows[:, :1] + ticks, rows[:, 1:]], 1)
+    """Rows of which the first holds ticks, that much later."""
+    return np.concatenate([rows[:1] + ticks, rows[1:]])
 
 
-def _decode(data: bytes) -> Score:
+def _decode(data: bytes, pedal: bool) -> Score:
+    reason = ""
     try:
-        score = _symusic(data)
+        score = _symusic(data, pedal)
     except ImportError:
         score = None
-        reason = "symusic is not installed"
     except (RuntimeError, ValueError) as error:
         score = None
-        reason = str(error).removeprefix("MiniMidi: ").removesuffix(": iostream error").strip()
+        reason = _plain(str(error))
     if score is None:
         try:
             score = _pretty_midi(data)
         except Exception as error:  # mido raises whatever a broken file leads it to
             raise Refused(f"cannot be decoded: {reason or error or type(error).__name__}") from None
-    if any(len(t.notes) and t.notes[:, : LENGTH + 1].min() < 0 for t in score.tracks):
+    if min(score.notes[TICK].min(initial=0), score.notes[LENGTH].min(initial=0)) < 0:
         raise Refused("its times overflow: more ticks than any music has")
     return score
 
 
-def _symusic(data: bytes) -> Score:
+def _plain(error: str) -> str:
+    reason = error.removeprefix("MiniMidi: ").removesuffix(": iostream error").strip()
+    for words, plain in PLAIN:
+        if found := re.fullmatch(words, reason):
+            return found.expand(plain)
+    return reason
+
+
+def _symusic(data: bytes, pedal: bool) -> Score | None:
+    """The score as symusic reads it, note ends apart; None where these cannot be told from its pairs."""
     import symusic
 
     score: Any = symusic.Score.from_midi(data)  # its stubs hide the attributes
-    tracks = []
-    for track in score.tracks:
-        columns = track.notes.numpy()
-        rows = np.stack([columns[k].astype(np.int64) for k in ("time", "duration", "pitch", "velocity")], 1)
-        tracks.append(Track(_ordered(rows), bool(track.is_drum), int(track.program), track.name))
-    tempos = [(t.time, t.qpm) for t in score.tempos]
-    meters = [(m.time, m.numerator, m.denominator) for m in score.time_signatures]
-    return Score(int(score.tpq), tuple(tracks), _rows(tempos, 2, np.float64), _rows(meters, 3, np.int64))
+    found = [t for t in score.tracks if len(t.notes)]
+    parts = [t.notes.numpy() for t in found]
+    notes = np.empty((4, sum(len(part["time"]) for part in parts)), np.int64)
+    if parts:
+        for row, name in enumerate(("time", "duration", "pitch", "velocity")):
+            np.concatenate([part[name] for part in parts], out=notes[row], casting="safe")
+    track = np.arange(len(parts)).repeat([len(part["time"]) for part in parts])
+    notes_end, keep, known = ends_as_pretty_midi(track, notes[PITCH], notes[TICK], notes[TICK] + notes[LENGTH])
+    if not known:
+        return None
+    if notes_end is not None:
+        notes[LENGTH] = notes_end - notes[TICK]
+    if keep is not None:
+        notes, track = notes.compress(keep, 1), track[keep]
+    tempos, meters = score.tempos.numpy(), score.time_signatures.numpy()
+    tracks = tuple(Track(bool(t.is_drum), int(t.program), t.name, _pedal(t) if pedal else NO_PEDAL) for t in found)
+    return Score(
+        int(score.tpq), notes, track, tracks,
+        np.stack([tempos["time"], 6e7 / np.maximum(tempos["mspq"], 1)]),
+        np.stack([meters[k].astype(np.int64) for k in ("time", "numerator", "denominator")]),
+    )  # fmt: skip
+
+
+def _pedal(track: Any) -> np.ndarray:
+    events = track.controls.numpy()
+    mine = events["number"] == SUSTAIN
+    return np.stack([events["time"][mine], events["value"][mine]]).astype(np.int64)
 
 
 def _pretty_midi(data: bytes) -> Score:
@@ -150,18 +210,16 @@ def _pretty_midi(data: bytes) -> Score:
         warnings.simplefilter("ignore")
         song = pretty_midi.PrettyMIDI(io.BytesIO(data))
     tick = song.time_to_tick
-    tracks = []
-    for instrument in song.instruments:
-        notes = [(tick(n.start), tick(n.end) - tick(n.start), n.pitch, n.velocity) for n in instrument.notes]
-        tracks.append(Track(_ordered(_rows(notes, 4, np.int64)), instrument.is_drum, int(instrument.program), instrument.name))
+    found = [i for i in song.instruments if i.notes]
+    rows = [
+        (k, tick(n.start), tick(n.end) - tick(n.start), n.pitch, n.velocity) for k, instrument in enumerate(found) for n in instrument.notes
+    ]
+    columns = np.array(sorted(rows), np.int64).reshape(-1, 5).T
+    pedals = [[(tick(c.time), c.value) for c in i.control_changes if c.number == SUSTAIN] for i in found]
+    tracks = tuple(Track(i.is_drum, int(i.program), i.name, np.array(p, np.int64).reshape(-1, 2).T) for i, p in zip(found, pedals))
     tempos = [(tick(t), bpm) for t, bpm in zip(*song.get_tempo_changes())]
     meters = [(tick(m.time), m.numerator, m.denominator) for m in song.time_signature_changes]
-    return Score(song.resolution, tuple(tracks), _rows(tempos, 2, np.float64), _rows(meters, 3, np.int64))
-
-
-def _rows(rows: list[tuple], width: int, dtype: type) -> np.ndarray:
-    return np.array(sorted(rows), dtype).reshape(-1, width)
-
-
-def _ordered(notes: np.ndarray) -> np.ndarray:
-    return notes[np.lexsort((notes[:, PITCH], notes[:, TICK]))]
+    return Score(
+        song.resolution, columns[1:], columns[0], tracks,
+        np.array(tempos, np.float64).reshape(-1, 2).T, np.array(meters, np.int64).reshape(-1, 3).T,
+    )  # fmt: skip

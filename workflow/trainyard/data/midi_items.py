@@ -6,7 +6,8 @@ from those before it; windows overlap by that one, so each is predicted once.
 
 import numpy as np
 
-from trainyard.data.midi import DRUMS, NO_CHORD, OFFSET_UNIT, STEPS
+from trainyard.data.midi import DRUMS, NO_CHORD, OFFSET_UNIT
+from trainyard.data.midi_grid import STEPS
 
 MIN_NOTES = 8  # a window predicts at least so many notes,
 MIN_CHORDS = 4  # chords,

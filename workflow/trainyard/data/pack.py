@@ -8,19 +8,15 @@ Source of the layout: https://huggingface.co/docs/safetensors (8 bytes of header
 
 import json
 import os
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
-}  # fmt: skip
-NAMES = {np.dtype(v): k for k, v in DTYPES.items()}
-MAX_HEADER = 100_000_000
+from trainyard.data.tensors import DTYPES, header_bytes, map_tensors
+
+NAMES = {np.dtype(kind): name for name, kind in DTYPES.items() if name != "BF16"}
 OFFSETS = ".offsets"
 
 
@@ -33,13 +29,11 @@ class Pack:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        header, start = read_header(self.path)
-        self.meta: dict[str, Any] = json.loads(header.pop("__metadata__", {}).get("trainyard", "{}"))
-        raw = np.memmap(self.path, np.uint8, "r") if self.path.stat().st_size > start else np.zeros(start, np.uint8)
-        self._arrays = {}
-        for name, entry in header.items():
-            a, b = entry["data_offsets"]
-            self._arrays[name] = raw[start + a : start + b].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        try:
+            header, self._arrays = map_tensors(self.path)
+            self.meta: dict[str, Any] = json.loads(header.metadata.get("trainyard", "{}"))
+        except ValueError as error:
+            raise PackError(str(error)) from None
         self._length = int(self.meta.get("length", 0))
 
     def __len__(self) -> int:
@@ -74,38 +68,6 @@ class Pack:
 
     def texts(self, name: str, rows: Iterable[int] | None = None) -> list[str]:
         return [self.text(name, int(r)) for r in (range(len(self)) if rows is None else rows)]
-
-
-def read_header(path: Path) -> tuple[dict, int]:
-    """The header and where the data start, every claim checked against the file. Raises PackError."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(8)
-        if len(head) < 8:
-            raise PackError(f"{path}: too short for a safetensors file ({size} bytes)")
-        (length,) = struct.unpack("<Q", head)
-        if length > min(size - 8, MAX_HEADER):
-            raise PackError(f"{path}: its header claims {length} bytes, the file has {size}")
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError) as error:
-            raise PackError(f"{path}: its header is not JSON: {error}") from None
-    start = 8 + length
-    if not isinstance(header, dict):
-        raise PackError(f"{path}: its header is not a JSON object")
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            a, b = (int(x) for x in entry["data_offsets"])
-            shape = [int(x) for x in entry["shape"]]
-            dtype = DTYPES[entry["dtype"]]
-        except (KeyError, TypeError, ValueError):
-            raise PackError(f"{path}: tensor '{name}' is described in a way this program does not know") from None
-        need = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize if shape else np.dtype(dtype).itemsize
-        if min(shape, default=0) < 0 or not 0 <= a <= b <= size - start or b - a != need:
-            raise PackError(f"{path}: tensor '{name}' lies outside the file or has another size than its shape")
-    return header, start
 
 
 class PackWriter:
@@ -154,28 +116,22 @@ class PackWriter:
             target.unlink(missing_ok=True)
 
     def _join(self, target: Path) -> None:
-        header: dict[str, Any] = {"__metadata__": {"trainyard": json.dumps({**self.meta, "length": self.length}, sort_keys=True)}}
-        at = 0
-        plan: list[tuple[str, np.ndarray | Path]] = []
+        fields: list[tuple[str, str, tuple[int, ...], int]] = []
+        plan: list[np.ndarray | Path] = []
         for name, field in sorted(self._fields.items()):
-            if not field.ragged:
-                continue
-            offsets = np.asarray(field.offsets, np.int64)
-            header[name + OFFSETS] = {"dtype": "I64", "shape": [len(offsets)], "data_offsets": [at, at + offsets.nbytes]}
-            plan.append((name, offsets))
-            at += offsets.nbytes
+            if field.ragged:
+                offsets = np.asarray(field.offsets, np.int64)
+                fields.append((name + OFFSETS, "I64", offsets.shape, offsets.nbytes))
+                plan.append(offsets)
         # Offsets first, then the widest type: every array starts at a multiple of its item size.
         for name, field in sorted(self._fields.items(), key=lambda kv: (-kv[1].dtype.itemsize, kv[0])):
             count = field.offsets[-1] if field.ragged else self.length
-            size = field.part.stat().st_size
-            header[name] = {"dtype": NAMES[field.dtype], "shape": [count, *field.shape], "data_offsets": [at, at + size]}
-            plan.append((name, field.part))
-            at += size
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
+            fields.append((name, NAMES[field.dtype], (count, *field.shape), field.part.stat().st_size))
+            plan.append(field.part)
+        metadata = {"trainyard": json.dumps({**self.meta, "length": self.length}, sort_keys=True)}
         with open(target, "wb") as out:
-            out.write(struct.pack("<Q", len(text)) + text)
-            for _, source in plan:
+            out.write(header_bytes(fields, metadata))
+            for source in plan:
                 if isinstance(source, Path):
                     with open(source, "rb") as part:
                         while block := part.read(1 << 22):

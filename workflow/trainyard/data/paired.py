@@ -7,19 +7,18 @@ path (both below the root) and the scores (an object of numbers, or a list of th
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from trainyard.config.features import PairedFeatures
 from trainyard.data.audio import clip_features, frame_count
+from trainyard.data.midi_file import Score, read_score
 from trainyard.data.predictions import PartOutput
 from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
 FIELDS = {"audio": "audio", "midi": "midi", "scores": "scores"}
 NOTE_COLUMNS = ("pitch", "velocity", "since_previous", "duration", "pedal")
-PEDAL = 64
 
 
 class PairedReader:
@@ -93,36 +92,30 @@ def score_names(scores: dict | list) -> list[str]:
 
 def note_features(data: bytes, limit: int) -> tuple[np.ndarray, int]:
     """The first `limit` notes of a MIDI file that are not drums, (limit, 5) float32 by onset and pitch, and their number."""
-    import symusic
-
     try:
-        score: Any = symusic.Score.from_midi(data, ttype="second")
-    except (RuntimeError, ValueError) as error:
-        raise Refused(f"midi: not readable: {' '.join(str(error).split())}") from None
-    tracks = [track for track in score.tracks if not track.is_drum and len(track.notes)]
-    if not tracks:
-        raise Refused("midi: holds no notes")
-    parts = [track.notes.numpy() for track in tracks]
-    time, duration, pitch, velocity = (
-        np.concatenate([p[k] for p in parts]).astype(np.float64) for k in ("time", "duration", "pitch", "velocity")
-    )
-    order = np.lexsort((pitch, time))[: limit + 1]
-    time, duration, pitch, velocity = (column[order] for column in (time, duration, pitch, velocity))
-    if not (np.isfinite(time).all() and np.isfinite(duration).all()):
-        raise Refused("midi: its tempo makes times that are not finite")
-    until = np.append(time[1:], time[-1] + duration[-1])
-    down = _time_down(tracks, np.concatenate([time, until]))
+        score = read_score(data, pedal=True)
+    except Refused as reason:
+        raise Refused(f"midi: {reason}") from None
+    mine = ~np.array([t.drum for t in score.tracks], bool)[score.track]
+    if not mine.any():
+        raise Refused("midi: it has no notes")
+    start, length, pitch, velocity = score.notes[:, mine]
+    order = np.lexsort((pitch, start))[: limit + 1]
+    time, end = score.seconds(start[order]), score.seconds((start + length)[order])
+    until = np.append(time[1:], end[-1])
+    down = _time_down(score, np.concatenate([time, until]))
     gap = np.maximum(until - time, 1e-3)
     pedal = np.clip((down[len(time) :] - down[: len(time)]) / gap, 0, 1)
-    rows = np.stack([pitch, velocity, np.diff(time, prepend=time[0]), duration, pedal], 1)[:limit]
+    rows = np.stack([pitch[order], velocity[order], np.diff(time, prepend=time[0]), end - time, pedal], 1)[:limit]
     notes = np.zeros((limit, len(NOTE_COLUMNS)), np.float32)
     notes[: len(rows)] = rows
     return notes, len(rows)
 
 
-def _time_down(tracks, at: np.ndarray) -> np.ndarray:
-    """Seconds that the sustain pedal (controller 64, down from 64 on) has been down before each time of `at`, (len(at),)."""
-    events = sorted((c.time, c.value >= 64) for track in tracks for c in track.controls if c.number == PEDAL)
+def _time_down(score: Score, at: np.ndarray) -> np.ndarray:
+    """Seconds that the sustain pedal (down from 64 on) has been down before each time of `at`, (len(at),)."""
+    tick, value = np.concatenate([t.pedal for t in score.tracks if not t.drum], 1)
+    events = sorted(zip(score.seconds(tick).tolist(), (value >= 64).tolist()))
     times, total, since = [0.0], [0.0], None
     for time, pressed in events:
         if pressed and since is None:

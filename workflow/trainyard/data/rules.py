@@ -10,7 +10,7 @@ A sample for which a rule finds nothing is refused: without a label it teaches n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from trainyard.config.base import nearest
@@ -19,30 +19,86 @@ from trainyard.data.errors import DataError
 from trainyard.data.names import shorten
 
 Row = dict[str, Any] | None
+SHARED = 1 << 16  # different values that are kept once; more are likely one for each sample
 
 
-def find_values(
-    rule: ValueRule, what: str, paths: Sequence[str], rows: Sequence[Row], where: str
-) -> tuple[list[str | None], list[str | None]]:
-    """The value of each sample, and for those without one the reason. `what` is "label" or "group", for messages.
+class ValueFinder:
+    """The values of one rule, sample by sample, so that no row has to be kept. `what` is "label" or "group", for messages."""
 
-    Raises DataError when the rule finds no value at all.
-    """
-    if rule.parent is not None:
-        values, reason = [_parent(p, rule.parent) for p in paths], f"has no folder {rule.parent} level(s) above it"
-    elif rule.column is not None:
-        values, reason = [_text((row or {}).get(rule.column)) for row in rows], f"nothing in column '{rule.column}'"
-    elif rule.field is not None:
-        values, reason = [_text(look_up(row, rule.field)) for row in rows], f"nothing in field '{rule.field}'"
-    else:
-        values, reason = _by_pattern(rule.pattern or "", paths)
-    if rule.pattern is not None and not _on_path(rule):
-        expression = re.compile(rule.pattern)
-        values, reason = [None if v is None else _match(expression, v) for v in values], f"{reason}, or it does not fit '{rule.pattern}'"
-    values = [None if v is None else rule.map.get(v, v) for v in values]
-    if paths and not any(v is not None for v in values):
-        raise DataError(_none_found(rule, what, paths, rows, where))
-    return values, [None if v is not None else f"no {what}: {reason}" for v in values]
+    def __init__(self, rule: ValueRule, what: str, where: str):
+        self.rule, self._what, self._where = rule, what, where
+        self._values: list[str | None] = []
+        self._shared: dict[str, str] = {}
+        self._expression = None if rule.pattern is None else re.compile(rule.pattern)
+        self._first: tuple[str, Row] | None = None
+        self._row: Row = None
+        self._skipped: set[int] = set()
+        self._found = False
+
+    def skip(self) -> None:
+        """A sample that is refused already: it has no value."""
+        self._skipped.add(len(self._values))
+        self._values.append(None)
+
+    def add(self, path: str, row: Row) -> None:
+        """The next sample."""
+        if self._first is None:
+            self._first = path, row
+        self._row = self._row or row
+        self._values.append(self._share(self._look(path, row)))
+
+    def finish(self, paths: Iterable[str | None]) -> tuple[list[str | None], dict[int, str]]:
+        """The value of each sample, and for those without one the reason. `paths` are those of all samples, again: a pattern
+        that fits no file name is searched in them. Raises DataError when the rule finds no value at all."""
+        whole = False
+        if self._first is not None and not self._found and _on_path(self.rule) and "/" not in (self.rule.pattern or ""):
+            whole = True
+            for i, path in enumerate(paths):
+                if i not in self._skipped and self._expression is not None:
+                    self._values[i] = self._share(self._mapped(_match(self._expression, path or "")))
+        if self._first is not None and not self._found:
+            raise DataError(
+                _none_found(self.rule, self._what, self._first[0], len(self._values) - len(self._skipped), self._row, self._where)
+            )
+        reason = f"no {self._what}: {self._reason(whole)}"
+        return self._values, {i: reason for i, value in enumerate(self._values) if value is None and i not in self._skipped}
+
+    def _look(self, path: str, row: Row) -> str | None:
+        rule = self.rule
+        if _on_path(rule):
+            assert self._expression is not None  # the settings ask for one of the four
+            return self._mapped(_match(self._expression, path if "/" in (rule.pattern or "") else path.rsplit("/", 1)[-1]))
+        if rule.parent is not None:
+            value = _parent(path, rule.parent)
+        elif rule.column is not None:
+            value = _text((row or {}).get(rule.column))
+        else:
+            value = _text(look_up(row, rule.field or ""))
+        if value is not None and self._expression is not None:
+            value = _match(self._expression, value)
+        return self._mapped(value)
+
+    def _mapped(self, value: str | None) -> str | None:
+        if value is None:
+            return None
+        self._found = True
+        # Names may hold what JSON and parquet do not take: a lone surrogate from "\ud800" in a JSON string.
+        return self.rule.map.get(value, value).encode("utf-8", "backslashreplace").decode()
+
+    def _share(self, value: str | None) -> str | None:
+        if value is None or len(self._shared) >= SHARED:
+            return value
+        return self._shared.setdefault(value, value)
+
+    def _reason(self, whole: bool) -> str:
+        rule = self.rule
+        if _on_path(rule):
+            return f"the {'path' if whole or '/' in (rule.pattern or '') else 'file name'} does not fit '{rule.pattern}'"
+        if rule.parent is not None:
+            reason = f"has no folder {rule.parent} level(s) above it"
+        else:
+            reason = f"nothing in column '{rule.column}'" if rule.column is not None else f"nothing in field '{rule.field}'"
+        return reason if rule.pattern is None else f"{reason}, or it does not fit '{rule.pattern}'"
 
 
 def _on_path(rule: ValueRule) -> bool:
@@ -62,15 +118,6 @@ def look_up(row: Row, name: str, missing: Any = None) -> Any:
         else:
             return missing
     return value
-
-
-def _by_pattern(pattern: str, paths: Sequence[str]) -> tuple[list[str | None], str]:
-    expression = re.compile(pattern)
-    if "/" not in pattern:
-        values = [_match(expression, p.rsplit("/", 1)[-1]) for p in paths]
-        if any(v is not None for v in values):
-            return values, f"the file name does not fit '{pattern}'"
-    return [_match(expression, p) for p in paths], f"the path does not fit '{pattern}'"
 
 
 def _match(expression: re.Pattern, text: str) -> str | None:
@@ -94,14 +141,13 @@ def _text(value: Any) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _none_found(rule: ValueRule, what: str, paths: Sequence[str], rows: Sequence[Row], where: str) -> str:
-    example = shorten(paths[0])
-    if _on_path(rule) and rule.pattern is not None:
-        return f"{where}: {what}.pattern '{rule.pattern}' fits none of the {len(paths)} samples, such as '{example}'; correct the pattern"
+def _none_found(rule: ValueRule, what: str, path: str, count: int, row: Row, where: str) -> str:
+    example = shorten(path)
+    if _on_path(rule):
+        return f"{where}: {what}.pattern '{rule.pattern}' fits none of the {count} samples, such as '{example}'; correct the pattern"
     if rule.parent is not None:
         return f"{where}: {what}.parent {rule.parent}: no sample lies that deep, such as '{example}'; give a smaller number"
     key, name = ("column", rule.column) if rule.column is not None else ("field", rule.field)
-    row = next((r for r in rows if r), None)
     if row is None:
         return f"{where}: {what}.{key} '{name}': the samples have no rows to look it up in; give the dataset its annotations"
     return f"{where}: {what}.{key} '{name}': no row has a value there{nearest(str(name), [str(k) for k in row][:40])}"

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from trainyard.config.schema import Dataset
-from trainyard.data.arrow import make_table, number_column, text_column
+from trainyard.data.arrow import ROW_GROUP, make_table, number_column, text_column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
+from trainyard.data.shards import shard_edges
 
 MAX_CLASSES = 64  # more different labels than that are numbers or names, not classes to balance
 NONE = ""  # the split of a refused sample
@@ -59,19 +60,36 @@ def split_samples(index: dict[str, list], dataset: Dataset) -> Splits:
 def assign_splits(groups: Sequence[str], dataset: Dataset, notes: list[str]) -> list[str]:
     """The split of each sample, by the hash of its group: approximate shares, but a group keeps its split when data are
     added. When a split would be empty, the groups whose hashes lie nearest move there."""
-    ranked = sorted({g: unit_hash(g, f"split:{dataset.seed}") for g in groups}.items(), key=lambda kv: (kv[1], kv[0]))
-    n = len(ranked)
+    names, member = _number(groups)
+    hashes = np.fromiter((unit_hash(g, f"split:{dataset.seed}") for g in names), float, len(names))
+    n = len(names)
     if n < 3:
         raise DataError(f"{n} group(s) among {len(groups)} samples cannot be divided into train, validation and test: three are needed, "
                         "for a group is never divided; add data or correct the group rule")  # fmt: skip
-    below = [sum(value < edge for _, value in ranked) for edge in (dataset.test, dataset.test + dataset.validation)]
+    below = [int((hashes < edge).sum()) for edge in (dataset.test, dataset.test + dataset.validation)]
     first = min(max(below[0], 1), n - 2)
     second = min(max(below[1], first + 1), n - 1)
     if [first, second] != below:
         notes.append("a split would have been empty: the groups nearest by hash moved there; shares are only as fine as groups allow")
-    names = ["test"] * first + ["validation"] * (second - first) + ["train"] * (n - second)
-    place = {group: name for (group, _), name in zip(ranked, names)}
-    return [place[g] for g in groups]
+    place = np.empty(n, np.int8)
+    place[_ranked(hashes, names)] = np.repeat(np.arange(3, dtype=np.int8), [first, second - first, n - second])
+    return [("test", "validation", "train")[k] for k in place[member].tolist()]
+
+
+def _number(names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The different names in order of their first coming, and the number of each name's among them, (n,) int64."""
+    numbers: dict[str, int] = {}
+    member = np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
+    return list(numbers), member
+
+
+def _ranked(hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The numbers of the names in order of hash, equal hashes in order of name: the order of the names does not matter."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(np.diff(hashes[order]) == 0)
+    if len(same):
+        order = np.array(sorted(range(len(names)), key=lambda i: (hashes[i], names[i])), np.int64)
+    return order
 
 
 def assign_folds(groups: Sequence[str], labels: Sequence[str | None], dataset: Dataset, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,21 +144,27 @@ def _inner(order: list[str], sizes: np.ndarray, fold_of: np.ndarray, k: int, dat
     ]
     inner = np.zeros(len(order), bool)
     aim = dataset.validation * sizes.sum()
+    rest = np.bincount(fold_of, minlength=k)  # groups of each fold that are not chosen
+    chosen, held = np.zeros(k, np.int64), 0.0  # chosen groups of each fold; samples in them
 
     def enough() -> bool:
-        return all((inner & (fold_of != f)).any() for f in range(k)) and sizes[inner].sum() + sizes[inner].mean() / 2 >= aim
+        count = int(chosen.sum())
+        return bool((count - chosen > 0).all()) and held + held / count / 2 >= aim
 
-    def room(i: int) -> bool:
-        others = ~inner
-        others[i] = False
-        return all((others & (fold_of != f)).any() for f in range(k))
+    def room(fold: int) -> bool:
+        left = rest - (np.arange(k) == fold)
+        return bool((left.sum() - left > 0).all())
 
     candidates = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     for i in candidates:
-        if inner.any() and enough():
+        if chosen.any() and enough():
             break
-        if room(i):
+        fold = fold_of[i]
+        if room(fold):
             inner[i] = True
+            rest[fold] -= 1
+            chosen[fold] += 1
+            held += sizes[i]
     return inner
 
 
@@ -151,9 +175,13 @@ def assign_shards(ids: Sequence[str], groups: Sequence[str] | None, shards: int,
     if n < shards:
         raise DataError(f"{n} training samples cannot fill {shards} shards; give fewer shards or more data")
     salt = f"shard:{seed}"
-    of_group = {g: unit_hash(g, salt) for g in set(groups)} if groups is not None else {}
-    keys = [(of_group[groups[i]], groups[i]) if groups is not None else (0.0, "") for i in range(n)]
-    order = sorted(range(n), key=lambda i: (*keys[i], unit_hash(ids[i], salt), ids[i]))
+    # Ids first, then groups by a stable sort: groups lie together in order of their hash, ids within them in order of theirs.
+    order = _ranked(np.fromiter((unit_hash(i, salt) for i in ids), float, n), ids)
+    if groups is not None:
+        names, member = _number(groups)
+        rank = np.empty(len(names), np.int64)
+        rank[_ranked(np.fromiter((unit_hash(g, salt) for g in names), float, len(names)), names)] = np.arange(len(names))
+        order = order[np.argsort(rank[member[order]], kind="stable")]
     edges = shard_edges(n, shards)
     out = np.zeros(n, np.int32)
     for shard in range(shards):
@@ -165,12 +193,6 @@ def assign_shards(ids: Sequence[str], groups: Sequence[str] | None, shards: int,
     return out
 
 
-def shard_edges(n: int, shards: int) -> list[int]:
-    """Where shards begin among n ranked samples: shard i gets ⌈(i+1)n/k⌉ − ⌈in/k⌉, so 500,000 in six are
-    83,334, 83,333, 83,333 and the same again."""
-    return [-(-i * n // shards) for i in range(shards + 1)]
-
-
 def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike) -> None:
     """splits.parquet, atomically."""
     import pyarrow.parquet as pq
@@ -180,7 +202,7 @@ def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike
         "inner": number_column(splits.inner, np.bool_), "shard": number_column(splits.shard, np.int32),
     }  # fmt: skip
     with replacing(path) as temporary:
-        pq.write_table(make_table(columns), temporary, compression="zstd")
+        pq.write_table(make_table(columns), temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:

@@ -1,84 +1,34 @@
-"""What kind of storage a path lies on, found from the mount table, and how fast it answers, measured."""
+"""How much room storage has and how fast it answers: measured, with what the system holds of it in memory kept out."""
 
+import io
+import mmap
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-NETWORK = {
-    "nfs": "NFS", "nfs4": "NFS", "cifs": "SMB", "smb3": "SMB", "smbfs": "SMB", "afpfs": "AFP", "9p": "9P (shared with a host)",
-    "virtiofs": "virtiofs (shared with a host)", "ceph": "CephFS", "lustre": "Lustre", "gpfs": "GPFS", "beegfs": "BeeGFS",
-    "glusterfs": "GlusterFS", "fuse.glusterfs": "GlusterFS", "fuse.sshfs": "sshfs", "macfuse_sshfs": "sshfs",
-    "fuse.rclone": "rclone mount", "fuse.s3fs": "s3fs", "fuse.gcsfuse": "Cloud Storage FUSE", "fuse.goofys": "goofys",
-    "fuse.drive": "Google Drive", "fuse.drivefs": "Google Drive", "fuse.google-drive-ocamlfuse": "Google Drive",
-    "webdav": "WebDAV", "fuse.davfs": "WebDAV", "davfs": "WebDAV", "prl_fs": "Parallels shared folder",
-    "vboxsf": "VirtualBox shared folder", "fuse.vmhgfs-fuse": "VMware shared folder", "fakeowner": "Docker shared folder",
-    "grpcfuse": "Docker shared folder",
-}  # fmt: skip
-LOCAL_FUSE = {"fuseblk", "fuse.ntfs-3g", "fuse.exfat", "fuse.overlayfs", "fuse.fuse-overlayfs", "fuse.lxcfs", "fuse.mergerfs"}
+from trainyard.data.mounts import describe
 
-
-@dataclass(frozen=True)
-class Mount:
-    """Where a path is mounted. kind: local, memory, overlay, network or fuse; name: as a person calls it."""
-
-    point: str
-    filesystem: str
-    source: str
-    kind: str
-    name: str
-
-    @property
-    def local(self) -> bool:
-        return self.kind in ("local", "memory", "overlay")
+FEWEST_READS, MOST_READS = 8, 128
+FAR_READS = 64  # in flight on a mount whose latency nobody has measured yet
+PER_FILE = 0.5e-3  # seconds that hashing and decoding a small file take one core, at the least
+BLOCK = 64 << 10  # a direct read is of whole blocks
+F_NOCACHE = 48  # macOS, fcntl.h
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Median seconds to open a file and read its first block; MB a second of the largest one; files looked at."""
+    """Median seconds to open a file and read its first block; MB a second of the largest one (0: too small to say); files looked at.
+
+    cached: the system would not let go of its copy in memory, so the medium may be slower.
+    """
 
     latency: float
     megabytes: float
     files: int
-
-
-def describe(path: str | os.PathLike) -> Mount:
-    """The mount that a path (or the nearest folder above it that exists) lies on."""
-    real = os.path.realpath(path)
-    while not os.path.exists(real):
-        real = os.path.dirname(real)
-    mounts = _linux_mounts() if sys.platform.startswith("linux") else _bsd_mounts()
-    best = max((m for m in mounts if _below(real, m[0])), key=lambda m: len(m[0]), default=("/", "unknown", ""))
-    return classify(*best)
-
-
-def classify(point: str, filesystem: str, source: str) -> Mount:
-    """Name a mount by its file system type and what it shows."""
-    fs, words = filesystem.lower(), f"{source} {point}".lower()
-    if fs in NETWORK:
-        kind, name = "network", NETWORK[fs]
-    elif fs.startswith(("fuse", "macfuse", "osxfuse")) and fs not in LOCAL_FUSE:
-        kind, name = "fuse", fs
-        for word, called in (
-            ("drive", "Google Drive"),
-            ("sshfs", "sshfs"),
-            ("s3", "S3 over FUSE"),
-            ("gcs", "Cloud Storage FUSE"),
-            ("rclone", "rclone mount"),
-        ):
-            if word in words or word in fs:
-                name = called
-                break
-    elif fs in ("tmpfs", "ramfs"):
-        kind, name = "memory", "memory disk"
-    elif fs in ("overlay", "aufs"):
-        kind, name = "overlay", "container disk"
-    else:
-        kind, name = "local", f"local disk ({filesystem})"
-    return Mount(point, filesystem, source, kind, name)
+    cached: bool = False
 
 
 def free_bytes(path: str | os.PathLike) -> int:
@@ -91,82 +41,64 @@ def free_bytes(path: str | os.PathLike) -> int:
 
 
 def read_threads(path: str | os.PathLike) -> int:
-    """How many reads to keep in flight: many where each waits for a network, few where the processor is the limit."""
-    return 8 if describe(path).local else 64
+    """How many reads to keep in flight before any was timed: many where each waits for a network, few where the processor is the limit."""
+    return FEWEST_READS if describe(path).local else FAR_READS
 
 
-def probe(
-    paths: Sequence[str | os.PathLike], seconds: float = 2.0, drop: bool = False, block: int = 64 << 10, most: int = 64 << 20
-) -> Speed | None:
-    """Measure up to 32 files, for `seconds` at most; None when none can be read.
+def reads_for(latency: float) -> int:
+    """How many reads to keep in flight where one takes `latency` seconds: as many as keep the rest of the copy busy meanwhile.
 
-    With `drop` what the system holds of them in memory is let go first (Linux), so that the medium answers.
+    Little's law: in flight = seconds each takes × files a second; the copy needs a file every PER_FILE seconds a core.
     """
+    return max(FEWEST_READS, min(MOST_READS, round(latency / PER_FILE)))
+
+
+def probe(paths: Sequence[str | os.PathLike], seconds: float = 2.0, most: int = 64 << 20) -> Speed | None:
+    """Measure up to 32 files, one at a time, for `seconds` at most; None when none can be read."""
     latencies: list[float] = []
-    best = 0.0
+    best, way = 0.0, ""
     end = time.perf_counter() + seconds
+    buffer = memoryview(mmap.mmap(-1, 4 << 20))  # page-aligned, as direct reads want it
     for path in list(paths)[:32]:
         if time.perf_counter() > end and latencies:
             break
         try:
+            way = way or _way(path, buffer)
             begin = time.perf_counter()
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if drop and hasattr(os, "posix_fadvise"):
-                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.read(file, block)
+            with _open(path, way) as file:
+                size = first = file.readinto(buffer[:BLOCK])
                 latencies.append(time.perf_counter() - begin)
-                start, size = time.perf_counter(), 0
-                while size < most and time.perf_counter() < end and (part := os.read(file, 1 << 20)):
-                    size += len(part)
-                if size >= 1 << 20:
-                    best = max(best, size / 1e6 / max(time.perf_counter() - start, 1e-9))
-            finally:
-                os.close(file)
+                start, part = time.perf_counter(), first
+                while part and part % BLOCK == 0 and size < most and time.perf_counter() < end:
+                    size += (part := file.readinto(buffer))
+                if size - first >= 1 << 20:
+                    best = max(best, (size - first) / 1e6 / max(time.perf_counter() - start, 1e-9))
         except OSError:
             continue
     if not latencies:
         return None
-    return Speed(sorted(latencies)[len(latencies) // 2], best, len(latencies))
+    return Speed(sorted(latencies)[len(latencies) // 2], best, len(latencies), way == "cached")
 
 
-def _below(path: str, point: str) -> bool:
-    return point == "/" or path == point or path.startswith(point.rstrip("/") + "/")
+def _way(path: str | os.PathLike, buffer: memoryview) -> str:
+    """How to make the medium answer rather than the system's memory: "direct", "dropped", or "cached" where there is no way."""
+    if hasattr(os, "O_DIRECT"):
+        try:
+            with _open(path, "direct") as file:
+                file.readinto(buffer[:BLOCK])
+            return "direct"
+        except OSError:  # a file system without it
+            pass
+    return "dropped" if hasattr(os, "posix_fadvise") else "cached"
 
 
-def _linux_mounts() -> list[tuple[str, str, str]]:
-    """(mount point, type, source) from /proc/self/mountinfo, https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html"""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return [parse_mountinfo(line) for line in file]
-    except OSError:
-        return []
+def _open(path: str | os.PathLike, way: str) -> io.FileIO:
+    flags = os.O_RDONLY | os.O_CLOEXEC | (getattr(os, "O_DIRECT", 0) if way == "direct" else 0)
+    handle = os.open(path, flags)
+    if way == "dropped":
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    elif way == "cached" and sys.platform == "darwin":
+        import fcntl
 
-
-def parse_mountinfo(line: str) -> tuple[str, str, str]:
-    """(mount point, type, source) of one line; the octal escapes of spaces and such undone."""
-    left, _, right = line.partition(" - ")
-    fields = right.split()
-    return _plain(left.split()[4]), fields[0], _plain(fields[1]) if len(fields) > 1 else ""
-
-
-def _plain(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
-
-
-def _bsd_mounts() -> list[tuple[str, str, str]]:
-    """The same from `mount` on macOS: `source on /point (type, options)`."""
-    try:
-        text = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=10).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [m for line in text.splitlines() if (m := parse_mount(line)) is not None]
-
-
-def parse_mount(line: str) -> tuple[str, str, str] | None:
-    """(mount point, type, source) of one line of macOS's `mount`."""
-    source, on, rest = line.partition(" on ")
-    point, bracket, options = rest.rpartition(" (")
-    return (point, options.split(",")[0].strip(" )"), source) if on and bracket else None
+        fcntl.fcntl(handle, F_NOCACHE, 1)
+    return io.FileIO(handle, "rb")

@@ -89,7 +89,9 @@ class Table:
             row = dict(zip(self.columns, cells))
             if len(cells) < width or any(cell.strip() for cell in cells[width:]):
                 row |= dict.fromkeys(self.columns[len(cells) :], "")
-                row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns"
+                lines = sum(cell.count("\n") for cell in cells)
+                quote = f"; a quote in it is not closed and takes {lines} more lines with it" if lines else ""
+                row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns{quote}"
             yield row
 
     def _lines(self) -> Iterator[list[str]]:

@@ -97,7 +97,10 @@ def read_arrays(blob: bytes, names: tuple[str, ...], max_bytes: int = MAX_BYTES)
     except Refused:
         raise
     except Exception as error:  # zipfile, zlib and numpy's header parser know a dozen kinds of broken
-        raise Refused(f"is not a readable .npz: {' '.join(str(error).split())[:200] or type(error).__name__}") from None
+        if not blob.startswith(b"PK"):
+            raise Refused(f"not an .npz: it begins with {blob[:4]!r}, not as a zip archive does") from None
+        words = ascii(" ".join(str(error).split())[:80])[1:-1]
+        raise Refused(f"an .npz that is cut off or damaged ({words or type(error).__name__})") from None
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, max_bytes: int) -> np.ndarray:

@@ -8,9 +8,9 @@ out for such a reason comes back as a refused entry, so that it ends in quaranti
 import os
 import re
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ SUFFIXES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A file below the root: its path as text (see names), its size in bytes, and why it cannot be used."""
 
@@ -102,65 +102,76 @@ def _glob(pattern: str) -> str:
 
 def walk(root: Path, wanted: Callable[[str], bool], threads: int = THREADS) -> list[Found]:
     """Every wanted file below a folder, sorted by path; `wanted` is asked with the path as text."""
-    real = os.path.realpath(root)
+    top, real = str(root), os.path.realpath(root)
     found: list[Found] = []
+    folders, unsized = deque([""]), deque[list[str]]()
     with ThreadPoolExecutor(threads) as pool:
-        pending = {pool.submit(_list, str(root), "", real, wanted)}
-        while pending:
+        pending: set[Future] = set()
+        while pending or folders or unsized:
+            # Sizes first: a folder more is read only when there is room for its files.
+            while len(pending) < 2 * threads and (unsized or folders):
+                if unsized:
+                    pending.add(pool.submit(_sizes, top, unsized.popleft()))
+                else:
+                    pending.add(pool.submit(_list, top, folders.popleft(), real, wanted))
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                files, folders, entries = future.result()
+                files, deeper, names = future.result()
                 found += files
-                pending |= {pool.submit(_list, path, relative, real, wanted) for path, relative in folders}
-                pending |= {pool.submit(_sizes, entries[i : i + STATS]) for i in range(0, len(entries), STATS)}
-    return sorted(found, key=lambda f: f.path)
+                folders += deeper
+                unsized += [names[i : i + STATS] for i in range(0, len(names), STATS)]
+    found.sort(key=lambda f: f.path)
+    return found
 
 
-def _list(folder: str, relative: str, real: str, wanted: Callable[[str], bool]) -> tuple[list, list, list]:
-    """One directory: refused entries, folders to go into, files whose size is still to be asked for."""
+Listed = tuple[list[Found], list[str], list[str]]
+
+
+def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Listed:
+    """One directory (below the top, "" or ending in a slash): refused entries, folders in it, files whose size is still unknown."""
     refused: list[Found] = []
-    folders, entries = [], []
+    folders: list[str] = []
+    names: list[str] = []
     try:
-        with os.scandir(folder) as scan:
-            listing = list(scan)
+        with os.scandir(os.path.join(top, folder)) as scan:
+            for entry in scan:
+                if entry.name.startswith("."):
+                    continue
+                path = folder + entry.name
+                text = to_text(path)
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    inside = target == real or target.startswith(real.rstrip("/") + "/")
+                    if os.path.isdir(target):
+                        if not inside:
+                            refused.append(Found(text + "/", 0, f"link to a folder outside the root is not followed: {to_text(target)}"))
+                    elif wanted(text):
+                        if not inside:
+                            refused.append(Found(text, 0, f"link out of the root is not followed: {to_text(target)}"))
+                        else:
+                            names.append(path)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(path + "/")
+                elif wanted(text):
+                    names.append(path)
     except OSError as error:
-        if not relative:
-            raise DataError(f"{folder}: cannot be listed: {error.strerror}; check its rights and its mount") from None
-        return [Found(to_text(relative), 0, f"folder cannot be listed: {error.strerror}")], [], []
-    for entry in listing:
-        if entry.name.startswith("."):
-            continue
-        path = relative + entry.name
-        text = to_text(path)
-        if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            inside = target == real or target.startswith(real.rstrip("/") + "/")
-            if os.path.isdir(target):
-                if not inside:
-                    refused.append(Found(text + "/", 0, f"link to a folder outside the root is not followed: {to_text(target)}"))
-            elif wanted(text):
-                if not inside:
-                    refused.append(Found(text, 0, f"link out of the root is not followed: {to_text(target)}"))
-                else:
-                    entries.append((entry, text))
-        elif entry.is_dir(follow_symlinks=False):
-            folders.append((entry.path, path + "/"))
-        elif wanted(text):
-            entries.append((entry, text))
-    return refused, folders, entries
+        if not folder:
+            raise DataError(f"{top}: cannot be listed: {error.strerror}; check its rights and its mount") from None
+        return [Found(to_text(folder), 0, f"folder cannot be listed: {error.strerror}")], [], []
+    return refused, folders, names
 
 
-def _sizes(entries: list[tuple[os.DirEntry, str]]) -> tuple[list, list, list]:
+def _sizes(top: str, names: list[str]) -> Listed:
     found = []
-    for entry, path in entries:
+    for name in names:
+        path, text = os.path.join(top, name), to_text(name)
         try:
-            status = entry.stat()
+            status = os.stat(path)
         except OSError as error:
-            reason = "link to nothing" if entry.is_symlink() else f"cannot be looked at: {error.strerror}"
-            found.append(Found(path, 0, reason))
+            found.append(Found(text, 0, "link to nothing" if os.path.islink(path) else f"cannot be looked at: {error.strerror}"))
             continue
         if not stat.S_ISREG(status.st_mode):
-            found.append(Found(path, 0, "not a regular file"))
+            found.append(Found(text, 0, "not a regular file"))
         else:
-            found.append(Found(path, status.st_size, None if status.st_size else "empty file (0 bytes)"))
+            found.append(Found(text, status.st_size, None if status.st_size else "empty file (0 bytes)"))
     return found, [], []

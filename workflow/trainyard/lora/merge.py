@@ -1,197 +1,222 @@
-"""Merging LoRA adapters exactly: the mean of the deltas B·A, not of the factors, without a matrix of the base's size.
+"""Merging LoRA adapters exactly: the mean of the updates B·A, not of the factors, without a matrix of the base's size.
 
 The weighted sum Σ wᵢ sᵢ Bᵢ·Aᵢ is one product of the concatenated factors, [w₁s₁B₁ … wₖsₖBₖ]·[A₁; …; Aₖ]: an adapter
-of rank K·r that any LoRA runtime loads. With a fixed rank it is cut to the best approximation of that rank (Eckart
-and Young, 1936), found from Gram matrices of K·r on a side. numpy only; one layer is in memory at a time.
+of rank K·r that any LoRA runtime loads. With a rank or a tolerance it is cut to the best approximation there is. Strategies
+that work on the values make something that is not of low rank; their result is approximated from blocks of rows. numpy only;
+one layer is in memory at a time.
 """
 
-import json
 import shutil
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainyard.data.files import replacing, write_json
-from trainyard.lora.adapter import CONFIG, WEIGHTS, Adapter, AdapterError, check_together, lora_scale
-from trainyard.lora.certificate import Agreement
+from trainyard.data.files import output_folder, sha256_file, write_json
+from trainyard.lora.adapter import WEIGHTS, Adapter
+from trainyard.lora.adapter_config import CONFIG, AdapterError, lora_scale, with_ranks
+from trainyard.lora.certificate import LayerFigures, Measures, measure
+from trainyard.lora.compatible import check_together, compare_configs
+from trainyard.lora.in_order import in_order
+from trainyard.lora.low_rank import Layer, rank_within, squared_change, squared_change_of_b
+from trainyard.lora.number_types import OUTPUT, decode, encode
+from trainyard.lora.recipe import Recipe
+from trainyard.lora.row_blocks import Approximation, approximate
+from trainyard.lora.strategies import strategy as load_strategy
+from trainyard.lora.strategies.known import Known
+from trainyard.lora.tensor_writer import TensorWriter
+from trainyard.lora.whole_weights import merge_biases, refuse_whole_weights, write_whole
 
-STRATEGIES = ("average", "weighted", "best")
+CERTIFICATE = "certificate.json"
+BLOCK = 1 << 17  # values of one update that are in memory at a time
 
 
 def merge_adapters(
     folders: Sequence[str | Path],
     output: str | Path,
     strategy: str = "average",
-    weights: Sequence[float] | None = None,
+    *,
     losses: Sequence[float] | None = None,
-    rank: int | None = None,
+    samples: Sequence[float] | None = None,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Merge adapters into `output` (adapter_model.safetensors, adapter_config.json, certificate.json); returns the certificate.
 
-    `average`: equal weights. `weighted`: `weights` as given, scaled to sum 1, or without them 1 / validation loss of
-    `losses`. `best`: the adapter of the lowest of `losses`, as it is. `rank`: of the result, else exact.
-    Raises AdapterError before anything is written.
+    `options`: fields of Recipe. `losses`, `samples`: validation loss and training samples of each adapter, where the strategy or
+    the weights ask for them. `threads`: layers at a time. Raises AdapterError, and then leaves the output as it was.
     """
-    adapters = [Adapter(folder) for folder in folders]
-    if not adapters:
+    recipe = Recipe(strategy, **options)
+    recipe.check()
+    output, known = Path(output), Known(len(folders), recipe.weights, losses, samples)
+    if not folders:
         raise AdapterError("no adapters to merge; give their folders")
-    check_together(adapters)
-    shares, chosen = merge_weights(strategy, len(adapters), weights, losses)
-    for adapter in adapters:  # a NaN must be found before the first byte is written
-        for name in adapter.tensors:
-            adapter.array(name)
-    config = _merged_config(adapters, rank if chosen is None else None, chosen)
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    agreement = Agreement(shares)
-    if chosen is None:
-        _write_merged(adapters, shares, config, rank, output, agreement)
-    else:
-        for module in adapters[0].modules:
-            agreement.add(module, _grams(_factors(adapters, module)), None, (np.zeros(0), np.zeros(0)))
-        with replacing(output / WEIGHTS) as temporary:
-            shutil.copyfile(adapters[chosen].path, temporary)
-    write_json(output / CONFIG, config)
-    certificate = {
-        "strategy": strategy,
-        "rank": config["r"],
-        "exact": chosen is not None or rank is None,
-        "base_model": config.get("base_model_name_or_path"),
-        "base_identity": adapters[0].base_identity,
-        "weights": [float(w) for w in shares],
-        "losses": None if losses is None else [float(x) for x in losses],
-        "bytes": (output / WEIGHTS).stat().st_size,
-        "inputs": [_describe(adapter) for adapter in adapters],
-        "same_file": len({adapter.sha256 for adapter in adapters}) < len(adapters),
-        **agreement.summary(),
-    }
-    write_json(output / "certificate.json", certificate)
+    known.check()
+    shares = load_strategy(strategy).shares(known)
+    adapters = [Adapter(folder) for folder in folders]
+    check_together(adapters, recipe.mixed)
+    if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
+        raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
+    with ThreadPoolExecutor(1) as background:
+        hashes = [background.submit(sha256_file, adapter.path) for adapter in adapters]
+        try:
+            with output_folder(output) as temporary:
+                found = Merge(adapters, shares, recipe, threads, say).write(temporary)
+                certificate = {
+                    "strategy": strategy,
+                    "base_model": adapters[0].config.get("base_model_name_or_path"),
+                    "base_identity": adapters[0].base_identity,
+                    "weights": [float(w) for w in shares],
+                    "weighted_by": recipe.weights if isinstance(recipe.weights, str) else "given" if recipe.weights else None,
+                    "losses": None if losses is None else [float(x) for x in losses],
+                    "samples": None if samples is None else [int(x) for x in samples],
+                    **({"density": recipe.density, "seed": recipe.seed} if recipe.on_values else {}),
+                    **found,
+                    "bytes": (temporary / WEIGHTS).stat().st_size,
+                    "inputs": [
+                        {"folder": str(x.folder), "sha256": h.result(), "bytes": x.path.stat().st_size} for x, h in zip(adapters, hashes)
+                    ],
+                    "same_file": len({h.result() for h in hashes}) < len(hashes),
+                    "configs": compare_configs(adapters),
+                }
+                write_json(temporary / CERTIFICATE, certificate)
+        finally:
+            background.shutdown(cancel_futures=True)
     return certificate
 
 
-def merge_weights(
-    strategy: str, count: int, weights: Sequence[float] | None = None, losses: Sequence[float] | None = None
-) -> tuple[np.ndarray, int | None]:
-    """Shares of the adapters, summing to 1, and for `best` which one. Raises AdapterError."""
-    if strategy not in STRATEGIES:
-        raise AdapterError(f"strategy must be one of {', '.join(STRATEGIES)}, not '{strategy}'")
-    for name, numbers in (("weights", weights), ("losses", losses)):
-        if numbers is not None and len(numbers) != count:
-            raise AdapterError(f"{len(numbers)} {name} for {count} adapters; give one for each")
-    if weights is not None and strategy != "weighted":
-        raise AdapterError(f"weights were given, but the strategy is '{strategy}'; use --strategy weighted")
-    if strategy == "average":
-        return np.full(count, 1.0 / count), None
-    if weights is not None:
-        given = np.asarray(weights, np.float64)
-        if not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
-            raise AdapterError(f"weights must be numbers of 0 or more with a sum above 0, not {', '.join(f'{w:g}' for w in given)}")
-        return given / given.sum(), None
-    if losses is None:
-        raise AdapterError(f"strategy '{strategy}' needs {'weights or ' if strategy == 'weighted' else ''}each adapter's validation loss")
-    values = np.asarray(losses, np.float64)
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise AdapterError(f"validation losses must be finite numbers of 0 or more, not {', '.join(f'{x:g}' for x in values)}")
-    if strategy == "best":
-        chosen = int(values.argmin())
-        return np.eye(count)[chosen], chosen
-    inverse = 1.0 / np.maximum(values, 1e-9)
-    return inverse / inverse.sum(), None
+class Merge:
+    """One merge: adapters, their shares, and what is asked."""
 
+    def __init__(self, adapters: list[Adapter], shares: np.ndarray, recipe: Recipe, threads: int, say: Callable[[str], None]):
+        self.adapters, self.shares, self.recipe, self.threads, self.say = adapters, shares, recipe, threads, say
+        self.first, self.stored = adapters[0], OUTPUT[recipe.dtype]
+        self.counting = [adapter for adapter, share in zip(adapters, shares) if share > 0]
+        self.measures = Measures(shares)
+        if recipe.on_values:
+            refuse_whole_weights(adapters, recipe.strategy)
 
-def best_rank(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best approximation of b·a of a rank: factors (rank, in) and (out, rank), equally large, float64.
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The result's weights and config; returns the certificate's figures."""
+        alone = self.counting[0] if len(self.counting) == 1 else None
+        plain = (self.recipe.rank, self.recipe.tolerance, self.recipe.dtype) == (None, None, "float32") and not self.recipe.on_values
+        if alone is not None and plain:
+            return self._copy(alone, folder)
+        ranks = self._ranks()
+        scales = {module: self.counting[0].scale(module) for module in self.first.modules}
+        config = with_ranks(self.first.config, ranks, scales)
+        whole = [(name, self.first.tensors[name].dtype, self.first.tensors[name].shape) for name in self._whole()]
+        with TensorWriter(folder / WEIGHTS, [*self._entries(ranks), *whole], self.first.metadata) as writer:
+            jobs = [(module, rank, lora_scale(config, module)) for module, rank in ranks.items()]
+            for i, (arrays, layer) in enumerate(in_order(self._merged_layer, jobs, self.threads)):
+                for array in arrays:
+                    writer.write(array)
+                self.measures.add(layer)
+                if self.recipe.on_values:
+                    self.say(f"layer {i + 1} of {len(ranks)}: {layer.name}")
+            untouched = {name: write_whole(writer, self.adapters, self.shares, name) for name in self._whole()}
+        write_json(folder / CONFIG, config)
+        figures = self.measures.summary(self.recipe.on_values)
+        if self.recipe.tolerance is not None and figures["relative_error"] > self.recipe.tolerance:
+            raise AdapterError(
+                f"tolerance {self.recipe.tolerance:g} cannot be met in {self.recipe.dtype}: its rounding alone is an error of "
+                f"{figures['rounding_error']:.1e}; use --dtype float32"
+            )
+        exact = not self.recipe.on_values and all(r >= self._sum_of_ranks(m) for m, r in ranks.items())
+        result = {"rank": max(ranks.values()), "exact": exact, "dtype": self.recipe.dtype}
+        return {**result, **figures, "whole_weights": untouched}
 
-    With symmetric roots P = (aaᵀ)^½ and Q = (bᵀb)^½ the singular values of b·a are those of the small Q·P.
-    """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    root_a, inverse_a = _root(a @ a.T)
-    root_b, inverse_b = _root(b.T @ b)
-    u, s, vt = np.linalg.svd(root_b @ root_a)
-    size = np.sqrt(s[:rank])
-    small_a, small_b = (size[:, None] * vt[:rank]) @ inverse_a @ a, b @ (inverse_b @ u[:, :rank]) * size
-    if len(size) < rank:  # a higher rank than there is: zeros
-        small_a = np.pad(small_a, ((0, rank - len(size)), (0, 0)))
-        small_b = np.pad(small_b, ((0, 0), (0, rank - len(size))))
-    return small_a, small_b
+    def layer(self, module: str) -> Layer:
+        scales = np.array([adapter.scale(module) for adapter in self.adapters])
+        layer = Layer(module, [adapter.factors(module) for adapter in self.adapters], scales, self.shares)
+        # A number that is none shows in the products, which are needed anyway.
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(layer.gram_a).all() and np.isfinite(layer.gram_b).all()
+        if not finite:
+            for adapter in self.adapters:
+                for name in adapter.modules[module].values():
+                    adapter.array(name)
+            raise AdapterError(f"{self.first.path}: '{module}' holds numbers too large to multiply, here or in another of the adapters")
+        return layer
 
+    def _copy(self, chosen: Adapter, folder: Path) -> dict[str, Any]:
+        """The one adapter that counts, byte by byte."""
+        for name in chosen.tensors:
+            chosen.array(name)
+        for module in self.first.modules:
+            self.measures.add(measure(self.layer(module), chosen.rank(module), 0.0, 0.0))
+        shutil.copyfile(chosen.path, folder / WEIGHTS)
+        write_json(folder / CONFIG, {**chosen.config, "inference_mode": True})
+        kinds = {tensor.dtype for tensor in chosen.tensors.values()}
+        dtype = ", ".join(sorted(name for name, kind in {**OUTPUT, "float64": "F64"}.items() if kind in kinds))
+        result = {"rank": max(map(chosen.rank, chosen.modules)), "exact": True, "dtype": dtype}
+        return {**result, **self.measures.summary(), "whole_weights": {}}
 
-def _root(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric square root of a Gram matrix and its pseudo-inverse; directions of no length are left out."""
-    values, vectors = np.linalg.eigh(gram)
-    keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    root = np.sqrt(np.where(keep, values, 0.0))
-    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=keep)
-    return (vectors * root) @ vectors.T, (vectors * inverse) @ vectors.T
+    def _sum_of_ranks(self, module: str) -> int:
+        return sum(adapter.rank(module) for adapter in self.counting)
 
+    def _ranks(self) -> dict[str, int]:
+        """The rank of the result, for every module."""
+        full = {module: self._sum_of_ranks(module) for module in self.first.modules}
+        if self.recipe.rank is not None:
+            return dict.fromkeys(full, self.recipe.rank)
+        if self.recipe.tolerance is None:
+            return full
+        # What rounding to the result's type adds is not known yet, and small beside any tolerance that makes sense.
+        least = rank_within(list(in_order(lambda module: self.layer(module).spectrum, full, self.threads)), self.recipe.tolerance)
+        return {module: min(rank, least) for module, rank in full.items()}
 
-def _factors(adapters: list[Adapter], module: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A (r, in) and scaled B (out, r) of a module, an array an adapter, float64 for B; kernels of convolutions flattened."""
-    pairs = [adapter.modules[module] for adapter in adapters]
-    a = [x.array(p["A"]).reshape(x.tensors[p["A"]].shape[0], -1) for x, p in zip(adapters, pairs)]
-    b = [x.array(p["B"]).reshape(x.tensors[p["B"]].shape[:2]).astype(np.float64) * x.scale(module) for x, p in zip(adapters, pairs)]
-    return a, b
+    def _entries(self, ranks: dict[str, int]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        for module, rank in ranks.items():
+            parts = self.first.modules[module]
+            wide, tall = (self.first.tensors[parts[factor]].shape for factor in "AB")
+            yield parts["A"], self.stored, (rank, *wide[1:])
+            yield parts["B"], self.stored, (tall[0], rank, *tall[2:])
+            if "bias" in parts:
+                yield parts["bias"], self.stored, (tall[0],)
 
+    def _whole(self) -> list[str]:
+        return sorted([*self.first.trained, *self.first.frozen])
 
-def _grams(factors: tuple[list[np.ndarray], list[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Gram matrices of B and of A over all adapters, each (K, r, K, r), float64."""
-    a, b = np.concatenate(factors[0]).astype(np.float64), np.concatenate(factors[1], 1)
-    shape = (len(factors[0]), len(factors[0][0])) * 2
-    return (b.T @ b).reshape(shape), (a @ a.T).reshape(shape)
+    def _merged_layer(self, job: tuple[str, int, float]) -> tuple[list[np.ndarray], LayerFigures]:
+        """One layer's arrays as they are stored, and its figures. `job`: module, rank and scale of the result."""
+        module, rank, scale = job
+        layer, approximation = self.layer(module), None
+        exact = not self.recipe.on_values and rank == self._sum_of_ranks(module)
+        if self.recipe.on_values:
+            made = self._approximated(layer, rank)
+            a, b, approximation = made.a, made.b / scale, (made.squared_norm, made.squared_error)
+        else:
+            a, b = layer.mean(scale) if exact else layer.best(rank, scale)
+        small_a, small_b = encode(a, self.stored), encode(b, self.stored)
+        biases = [merge_biases(self.adapters, self.shares, module)] if "bias" in self.first.modules[module] else []
+        loaded_a, loaded_b = decode(small_a, self.stored), decode(small_b, self.stored)
+        if exact and self.stored == "F32" and self._float32(module):
+            counts = layer.counting
+            rounding = squared_change_of_b(loaded_b, b, layer.gram_a[np.ix_(counts, counts)])
+        else:
+            rounding = squared_change(loaded_a, loaded_b, a, b)
+        rounding *= scale**2
+        # What the distance cannot resolve is at least the rounding.
+        error = rounding if exact else max(rounding, layer.squared_distance(loaded_a.astype(np.float64), loaded_b * np.float64(scale)))
+        arrays = [small_a, small_b, *(encode(bias / scale, self.stored) for bias in biases)]
+        return arrays, measure(layer, rank, error, rounding, approximation)
 
+    def _float32(self, module: str) -> bool:
+        """Whether no A of the module has more digits than a float32."""
+        return all(adapter.tensors[adapter.modules[module]["A"]].dtype != "F64" for adapter in self.counting)
 
-def _merged_config(adapters: list[Adapter], rank: int | None, chosen: int | None) -> dict[str, Any]:
-    """The result's adapter_config.json: alpha / r stays what it was, so that factors need no scaling of their own."""
-    first = adapters[0 if chosen is None else chosen].config
-    config = {**first, "inference_mode": True}
-    if chosen is not None:
-        return config
-    count = len(adapters)
-    old = {module: adapters[0].rank(module) for module in adapters[0].modules}
-    if rank is None:
-        config["r"], config["lora_alpha"] = first["r"] * count, first["lora_alpha"] * count
-        for field in ("rank_pattern", "alpha_pattern"):
-            config[field] = {key: value * count for key, value in (first.get(field) or {}).items()}
-        return config
-    if rank < 1:
-        raise AdapterError(f"rank must be 1 or more, not {rank}")
-    if len(set(old.values())) > 1:
-        raise AdapterError("rank: these adapters have a rank_pattern; merge them exactly, without --rank")
-    config["r"], config["lora_alpha"], config["rank_pattern"], config["alpha_pattern"] = rank, rank, {}, {}
-    return config
+    def _approximated(self, layer: Layer, rank: int) -> Approximation:
+        """The best approximation of what a strategy on values makes of a layer, from blocks of its rows."""
+        merge = load_strategy(self.recipe.strategy).merger(layer, self.recipe.density, self.recipe.seed)
+        step = max(1, BLOCK // layer.in_width)
 
+        def blocks() -> Iterator[tuple[slice, np.ndarray]]:
+            for first in range(0, layer.out_width, step):
+                place = slice(first, min(first + step, layer.out_width))
+                yield place, merge(layer.rows(place), first)
 
-def _write_merged(adapters: list[Adapter], shares: np.ndarray, config: dict, rank: int | None, output: Path, agreement: Agreement) -> None:
-    """The result's tensors, float32, layer by layer; the header is known before the numbers are."""
-    first = adapters[0]
-    header: dict[str, Any] = {"__metadata__": {**{k: str(v) for k, v in first.metadata.items()}, "format": "pt"}}
-    at = 0
-    for module, pair in first.modules.items():
-        size = rank or len(adapters) * first.rank(module)
-        wide, tall = first.tensors[pair["A"]].shape, first.tensors[pair["B"]].shape
-        for name, shape in ((pair["A"], (size, *wide[1:])), (pair["B"], (tall[0], size, *tall[2:]))):
-            length = int(np.prod(shape)) * 4
-            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + length]}
-            at += length
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with replacing(output / WEIGHTS) as temporary, open(temporary, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for module in first.modules:
-            factors = _factors(adapters, module)
-            true_a, true_b = np.concatenate(factors[0]), np.concatenate([w * b for w, b in zip(shares, factors[1])], 1)
-            scale = lora_scale(config, module)
-            a, b = (true_a, true_b) if rank is None else best_rank(true_a, true_b, rank)
-            a, b = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b / scale, np.float32)
-            file.write(a.tobytes())
-            file.write(b.tobytes())
-            agreement.add(module, _grams(factors), (a, b.astype(np.float64) * scale), (true_a, true_b))
-
-
-def _describe(adapter: Adapter) -> dict[str, Any]:
-    fields = ("r", "lora_alpha", "target_modules", "use_rslora", "task_type", "base_model_name_or_path")
-    config = {field: adapter.config.get(field) for field in fields}
-    return {"folder": str(adapter.folder), "sha256": adapter.sha256, "bytes": adapter.path.stat().st_size, "config": config}
+        return approximate(blocks, layer.out_width, layer.a, rank)

@@ -11,15 +11,17 @@ def try_adapter(folder: Path, base: str | None = None, rows: Path | None = None)
     """Problems (none when it works) and lines for a person. `rows`: packed chat rows for base's and adapter's loss."""
     import torch
 
+    from trainyard.config.architectures import LoraOptions
     from trainyard.data.chat_tokens import ChatTokenizer
     from trainyard.data.views import open_view
-    from trainyard.lora.model import LoraChat, load_base
+    from trainyard.lora.load import load_base
+    from trainyard.lora.model import LoraChat
     from trainyard.lora.validate import Candidates
 
     base = base or Adapter(folder).config.get("base_model_name_or_path")
     if not base:
         return [f"{folder}: adapter_config.json names no base; give --base-model"], []
-    chat = LoraChat(load_base(base), ChatTokenizer(base), base, 1 << 30)
+    chat = LoraChat(load_base(base), ChatTokenizer(base), base, LoraOptions(max_length=1 << 30))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates = Candidates(chat, device)
     ids = torch.arange(min(16, chat.tokenizer.size), device=device)[None]

@@ -13,6 +13,7 @@ import torch
 
 from trainyard.data.files import unit_hash
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tensors import read_header
 from trainyard.data.views import View
 from trainyard.lora.adapter import WEIGHTS
 from trainyard.lora.generate import greedy_answers
@@ -63,6 +64,7 @@ class Candidates:
             if hasattr(model, "peft_config"):
                 del model.peft_config
         if folder is not None:
+            read_header(folder / WEIGHTS)  # without a sound one peft would turn to adapter_model.bin, a pickle
             try:
                 model = PeftModel.from_pretrained(model, str(folder))
             except (RuntimeError, KeyError) as error:

@@ -40,10 +40,23 @@ class TrainyardModel(nn.Module):
         """What one pass sees, (m, k) int64: row, and for windows where they start. Default: a row an item."""
         return np.asarray(rows, np.int64)[:, None]
 
+    def training_items(self, pack: Any, rows: np.ndarray) -> np.ndarray:
+        """What one epoch of training sees, (m, k) int64. Default: the items."""
+        return self.items(pack, rows)
+
+    def samples(self, items: np.ndarray) -> np.ndarray:
+        """How many samples each training item holds, (m,) int64: the effective batch counts them. Default: one."""
+        return np.ones(len(items), np.int64)
+
+    def sample_ids(self, pack: Any, items: np.ndarray) -> list[str]:
+        """Ids of the samples in some training items, each once: a batch that goes wrong is named by them."""
+        return pack.texts("id", list(dict.fromkeys(items[:, 0].tolist())))
+
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
         """A batch on the CPU. Must hold "weight" (n,) float32: how many targets of each item are scored.
 
-        `seeds` (n,) int64 are given in training only: augmentation draws from them, item by item.
+        `seeds` (n,) int64 are given in training only: augmentation draws from them, item by item. Where an item holds
+        several samples, the batch may hold "seeds" of its own, (n, t): one for each row of numbers that dropout sees.
         """
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ _SEEDS: list[Tensor | None] = [None]
 
 @contextmanager
 def sample_seeds(seeds: Tensor | None) -> Iterator[None]:
-    """The seeds (n,) int64 of the items in the batch, for SampleDropout, during forward and backward."""
+    """The seeds of the items in the batch (or of their parts), int64, for SampleDropout, during forward and backward."""
     _SEEDS.append(seeds)
     try:
         yield
@@ -33,12 +33,13 @@ class SampleDropout(nn.Module):
         self.p, self.salt = p, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (n·k, …) for n items; each item's k rows follow each other."""
+        """x (n·k, …) for n seeds; each seed's k rows follow each other."""
         seeds = _SEEDS[-1]
         if not self.training or self.p == 0:
             return x
         if seeds is None:
             raise RuntimeError("SampleDropout in training needs `with sample_seeds(seeds):` around forward and backward")
+        seeds = seeds.flatten()
         per = x.numel() // len(seeds)
         element = torch.arange(per, device=x.device, dtype=torch.int64)
         z = (seeds.to(x.device) * 0x9E3779B97F4A7C1 + self.salt * 0x632BE59BD9B4E019 % (1 << 63))[:, None] + element * 0x1E3779B97F4A7C15

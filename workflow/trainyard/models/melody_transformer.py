@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainyard.data.midi import DURATIONS, PITCHES, STEPS
+from trainyard.data.midi import DURATIONS, PITCHES
+from trainyard.data.midi_grid import STEPS
 from trainyard.data.midi_items import melody_items, melody_window
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel

@@ -9,6 +9,8 @@ from typing import Any
 from trainyard.report.loose import Loose, moment, number, objects, whole
 from trainyard.report.read_data import read_datasets, read_preflights
 from trainyard.report.read_merges import read_merges
+from trainyard.report.read_more import read_attention, read_promotion
+from trainyard.report.read_plan import read_plan
 from trainyard.report.read_predictions import read_tallies
 from trainyard.report.read_runs import read_models
 from trainyard.report.views import Job, Report, Suite
@@ -43,6 +45,7 @@ def collect(results: Path, checkpoints: Path | None = None, partial: bool = Fals
         finished=str(summary.get("finished") or ""),
         command=_command(summary.get("command")),
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        plan=read_plan(files, results, [r for s in suites for m in s.models for r in m.runs]),
         partial=partial,
         problems=tuple(files.problems),
     )
@@ -59,6 +62,8 @@ def _suite(files: Loose, name: str, folder: Path, checkpoints: Path | None, jobs
         preflights=tuple(read_preflights(files, name, folder)),
         merges=tuple(read_merges(files, name, folder, models)),
         tallies=tuple(read_tallies(files, name, folder, models)),
+        promotion=read_promotion(files, folder),
+        attention=tuple(read_attention(files, folder, models)),
     )
 
 

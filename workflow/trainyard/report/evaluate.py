@@ -17,6 +17,8 @@ from trainyard.config.architectures import ARCHITECTURES
 from trainyard.report.intervals import DRAWS, FEW_GROUPS, SEED, Interval, draw, interval
 from trainyard.report.metrics import Metric, PartData, metrics_of
 
+LEVELS = ("trivial", "simple", "member")  # what a run is held against; the best member only of an ensemble
+
 
 class EvaluationError(ValueError):
     """Predictions that cannot be evaluated: which, why, what to do."""
@@ -24,17 +26,19 @@ class EvaluationError(ValueError):
 
 def evaluate(settings: dict[str, Any], predictions: Path, baselines: Path | None, train: dict[str, Any]) -> dict[str, Any]:
     """The content of metrics.json; `train` is that of train.json. Raises EvaluationError."""
-    table = _read(predictions)
-    base = _read(baselines) if baselines else None
+    table = read_predictions(predictions)
+    base = read_predictions(baselines) if baselines else None
     groups_known = not pc.all(pc.equal(table["id"], table["group"])).as_py()
     notes = [] if groups_known else ["groups unknown: may leak"]
     metrics: list[dict[str, Any]] = []
     for split, part in _parts(table):
         rivals = _rivals(base, split, part) if base is not None else {}
         metrics += _evaluate_part(_select(table, split, part), rivals, split, part, predictions, notes)
+    headline = _headline(settings, metrics)
+    notes += [_beside_member(m) for m in metrics if "vs_member" in m and headline and headline.items() <= m.items()]
     return {
         "suite": settings["suite"], "run": settings["run"], "model": settings["model"], "state": "done",
-        "headline": _headline(settings, metrics), "groups_known": groups_known, "notes": notes,
+        "headline": headline, "groups_known": groups_known, "notes": notes,
         "run_info": train.get("run_info", {}), "train_info": train.get("train_info", {}),
         "meta_info": {**train.get("meta_info", {}), "bootstrap": {"draws": DRAWS, "seed": SEED, "over": "groups"}},
         "metrics": metrics,
@@ -84,7 +88,7 @@ def _entry(metric: Metric, data: PartData, split: str, part: str, values: np.nda
         "part": part, "split": split, "kind": metric.kind, "metric": metric.name, **_fields(own), "direction": metric.direction,
         "n": int(data.count.sum()) if data.kind == "tokens" else len(data.item), "groups": data.groups,
     }  # fmt: skip
-    for level in ("trivial", "simple"):
+    for level in LEVELS:
         # Of several baselines of a level the best one counts, chosen on these very items: the choice that favours it.
         mine = [(metric.sign * values[1 + 2 * i], i) for i, key in enumerate(keys) if key[0] == level and np.isfinite(values[1 + 2 * i])]
         if not mine:
@@ -100,6 +104,15 @@ def _entry(metric: Metric, data: PartData, split: str, part: str, values: np.nda
 
 def _fields(found: Interval) -> dict[str, float | None]:
     return {"value": float(found.value), "ci_low": found.low, "ci_high": found.high, "sd": found.sd}
+
+
+def _beside_member(m: dict[str, Any]) -> str:
+    """How an ensemble stands beside its best member, in words."""
+    gain, name = m["vs_member"], m["member"]["name"]
+    between = f" [{gain['ci_low']:.3f}, {gain['ci_high']:.3f}]" if gain["ci_low"] is not None else ""
+    sure = f", {100 * gain['p_better']:.0f} % sure that it is better" if gain["p_better"] is not None else ""
+    what = f"{m['part']} {m['metric']}"
+    return f"beside its best member, {name} ({m['member']['value']:.3f}): {gain['difference']:+.3f}{between} in {what}{sure}"
 
 
 def part_data(rows: pa.Table, numbers: dict[str, int], where: str) -> PartData:
@@ -165,7 +178,7 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return values.astype(np.float64), lengths
 
 
-def _read(path: Path) -> pa.Table:
+def read_predictions(path: Path) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowInvalid) as error:

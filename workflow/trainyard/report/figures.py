@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from trainyard.report.charts.attention import attention
 from trainyard.report.charts.curves import curves
 from trainyard.report.charts.folds import folds
 from trainyard.report.charts.forest import forest
@@ -115,6 +116,17 @@ def fold_charts(suite: Suite) -> list[Chart]:
                 f"{model.name}: {h.label}", f"{arrow(h)}; {against}", folds(scores, labels, h, f"{h.label} of {model.name} by run: {said}")
             )
         )
+    return charts
+
+
+def attention_charts(suite: Suite) -> list[Chart]:
+    charts = []
+    for a in suite.attention[:MOST_PANELS]:
+        right = "right" if a.true == a.told else f"taken for {a.told}"
+        said = f"attention of {a.run} on {a.sample}, a {a.true}, {right}: by time step " + ", ".join(
+            f"{100 * share:.0f} %" for share in a.received.reshape(a.grid[0], -1).sum(1)
+        )
+        charts.append(Chart(f"{a.run}: {a.true}", f"{a.sample}; {right}", attention(a, said)))
     return charts
 
 

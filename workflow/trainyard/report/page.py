@@ -1,25 +1,25 @@
 """Renders a Report as one HTML file: style, script and charts inside it, and a policy that lets nothing be fetched."""
 
-import base64
 import hashlib
 import json
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from trainyard.report import figures, numbers, words
 from trainyard.report.charts.dag import dag
 from trainyard.report.charts.gantt import gantt
+from trainyard.report.charts.pairs import agreement_charts
 from trainyard.report.charts.spark import spark
 from trainyard.report.loose import inner
+from trainyard.report.markup import TEMPLATES, content_policy, plain_environment, soft
+from trainyard.report.plan_view import plan_view
 from trainyard.report.views import Candidate, Difference, Merge, Report, Run, Sample, Suite
 
 FIGURES = {"valid_json": "valid JSON", "seconds_an_answer": "seconds an answer", "memory_gb": "memory, GB", "megabytes": "size, MB"}
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(report: Report) -> str:
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
         report=report,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=content_policy(style, script),
         verdict=words.verdict(report),
         warnings=words.warnings(report),
         tiles=tiles(report),
@@ -39,6 +39,7 @@ def render(report: Report) -> str:
         gantt=gantt(report.jobs, suites, "time bars of the jobs, by rule", report.idle),
         dag=_dag(report),
         suites=suites,
+        plan=plan_view(report.plan, suites),
         bound=words.bound(report),
         machines=machines(report.runs),
         jobs=Counter(j.state for j in report.jobs),
@@ -48,9 +49,7 @@ def render(report: Report) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = plain_environment()
     environment.filters |= {
         "num": numbers.num,
         "score": numbers.score_text,
@@ -64,7 +63,7 @@ def _environment() -> Environment:
         "size": numbers.size,
         "key": _key,
         "moment": numbers.clock,
-        "soft": _soft,
+        "soft": soft,
     }
     environment.globals |= {
         "plural": numbers.plural,
@@ -78,18 +77,6 @@ def _environment() -> Environment:
         "own_score": figures.own_score,
     }
     return environment
-
-
-def _soft(name: Any) -> Markup:
-    """A name that may be broken after `_`, `-` and `/`, and nowhere else."""
-    return Markup("<wbr>").join(re.split(r"(?<=[_/-])", str(name)))
-
-
-def _policy(style: str, script: str) -> str:
-    """A content security policy: nothing from anywhere, and of inline code only ours, so that injected markup could do nothing."""
-    digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()  # noqa: E731
-    ours = f"style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'"
-    return f"default-src 'none'; img-src data:; {ours}; base-uri 'none'; form-action 'none'"
 
 
 def _key(value: Any) -> str:
@@ -143,6 +130,7 @@ def section(suite: Suite) -> dict[str, Any]:
         "parts": figures.part_bars(suite),
         "folds": figures.fold_charts(suite),
         "classes": figures.class_charts(suite),
+        "attention": figures.attention_charts(suite),
         "merges": [merge_view(m) for m in suite.merges],
         "states": Counter(r.state for m in suite.models for r in m.runs),
     }
@@ -155,6 +143,7 @@ def merge_view(merge: Merge) -> dict[str, Any]:
     return {
         "merge": merge,
         "columns": columns,
+        "agreement": {c.name: agreement_charts(c.measured) for c in merge.candidates if c.measured},
         "samples": [sample_view(s) for s in merge.samples[:4]],
         "names": FIGURES,
         "best": _best(tuple(c for c in merge.candidates if c.role != "base"), columns),

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose, inner, listed, number, objects, words
+from trainyard.report.certificate_facts import certificate_facts, input_facts
+from trainyard.report.loose import Loose, inner, number, objects, words
 from trainyard.report.views import Candidate, Gate, Merge, Model, Sample
 
 ORDER = {"base": 0, "shard": 1, "merge": 2}
@@ -54,7 +54,8 @@ def _candidate(row: dict[str, Any], chosen: str, certificate: dict[str, Any]) ->
         str(row.get("state") or ""),
         words(row.get("reason")),
         name == chosen != "",
-        tuple(certificate_facts(certificate)),
+        (*certificate_facts(certificate), *input_facts(certificate)),
+        certificate,
     )
 
 
@@ -63,46 +64,6 @@ def _gate(value: dict[str, Any]) -> Gate:
     return Gate(
         words(value.get("name")), words(value.get("figure")), words(value.get("limit")), passed if isinstance(passed, bool) else None
     )
-
-
-def certificate_facts(c: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """The figures of a certificate that a person asks for, in words."""
-    if not c:
-        return
-    yield "rank", words(c.get("rank"))
-    if number(c.get("relative_error")) is not None:
-        yield (
-            "relative error against the true mean",
-            f"{number(c['relative_error']):.2g}" + (" (exact but for rounding)" if c.get("exact") is True else ""),
-        )
-    errors = {k: e for k, v in inner(c, "layers").items() if isinstance(v, dict) and (e := number(v.get("relative_error"))) is not None}
-    if errors:
-        worst = max(errors, key=lambda k: errors[k])
-        yield "largest error of a layer", f"{errors[worst]:.2g} in {worst} (of {len(errors)})"
-    if off := _off_diagonal(c.get("cosine")):
-        yield "cosine between adapters", f"{min(off):.3f} to {max(off):.3f} (1: they agree)"
-    norms = [n for v in listed(c, "delta_norms") if (n := number(v)) is not None]
-    if norms:
-        yield "size of the updates (Frobenius)", f"{min(norms):.3g} to {max(norms):.3g}"
-    weights = [n for v in listed(c, "weights") if (n := number(v)) is not None]
-    if weights:
-        yield "weights", words([round(w, 4) for w in weights])
-    if (held := number(c.get("bytes"))) is not None:
-        yield "size", f"{held / 1e6:.2f} MB"
-    yield "base", words(c.get("base_model")) + (f", {str(c['base_identity'])[:12]}" if c.get("base_identity") else "")
-    if c.get("same_file"):
-        yield "inputs", "the same adapter more than once"
-    for i, entry in enumerate(listed(c, "inputs")):
-        if isinstance(entry, dict) and i < 24:
-            path = words(entry.get("folder") or entry.get("path") or entry.get("name"))
-            yield f"input {i + 1}", f"{path} {str(entry.get('sha256') or '')[:12]}".strip()
-
-
-def _off_diagonal(matrix: Any) -> list[float]:
-    if not isinstance(matrix, list):
-        return []
-    rows = [r for r in matrix if isinstance(r, list)]
-    return [n for i, row in enumerate(rows) for j, v in enumerate(row) if i != j and (n := number(v)) is not None]
 
 
 def _sample(value: dict[str, Any]) -> Sample:

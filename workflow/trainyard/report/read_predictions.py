@@ -100,14 +100,14 @@ def _class_names(files: Loose, folder: Path, model: Model, sample: str, width: i
 def _pack_classes(files: Loose, folder: Path) -> list[tuple[str, tuple[str, ...]]]:
     import json
 
-    from trainyard.data.pack import PackError, read_header
+    from trainyard.data.tensors import read_header
 
     found = []
     for dataset in sorted((folder / "packs").glob("*")):
         pack = next((p for p in (dataset / "test.safetensors", dataset / "all.safetensors") if p.exists()), None)
         try:
-            meta: dict[str, Any] = json.loads(read_header(pack)[0].get("__metadata__", {}).get("trainyard", "{}")) if pack else {}
-        except (PackError, OSError, ValueError) as error:
+            meta: dict[str, Any] = json.loads(read_header(pack).metadata.get("trainyard", "{}")) if pack else {}
+        except (OSError, ValueError) as error:
             files.problems.append(f"{files.name(pack)}: {error}")  # type: ignore[arg-type]
             continue
         if isinstance(meta.get("classes"), list):

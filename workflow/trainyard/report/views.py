@@ -1,8 +1,11 @@
 """What the report shows, as plain objects: read from the results folder by collect, drawn by page and status_page."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from trainyard.report.intervals import SURE
 
@@ -223,6 +226,7 @@ class Candidate:
     reason: str = ""
     accepted: bool = False
     certificate: tuple[tuple[str, str], ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)  # the certificate as it was read
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,14 @@ class Merge:
     reason: str = ""
     samples: tuple[Sample, ...] = ()
     decided: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """plan.json, and the hours that its runs took since, by (suite, run)."""
+
+    plan: dict[str, Any]
+    taken: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -278,6 +290,53 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Promotable:
+    """A run that may go on; `slot` is empty where it did not. Its chances are None where they cannot be known."""
+
+    run: str
+    slot: str
+    value: float | None
+    low: float | None
+    high: float | None
+    chance_best: float | None
+    chance_among_kept: float | None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Which runs went on to the long training, on the validation split, and how sure that is."""
+
+    metric: str
+    direction: str
+    from_epochs: int | None
+    to_epochs: int | None
+    groups: int | None
+    chance_dropped_best: float | None
+    candidates: tuple[Promotable, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What a run looks at in one sample. frames (t, 3, h, w) uint8; received (tokens,) and between (steps, steps) of the last layer."""
+
+    run: str
+    sample: str
+    true: str
+    told: str
+    grid: tuple[int, int, int]
+    frames: np.ndarray
+    received: np.ndarray
+    between: np.ndarray
+
+    @property
+    def whole(self) -> bool:
+        steps = self.grid[0]
+        fits = self.received.shape == (math.prod(self.grid),) and self.between.shape == (steps, steps)
+        return bool(fits and self.frames.ndim == 4 and self.frames.shape[1] == 3 and np.isfinite(self.received).all())
+
+
+@dataclass(frozen=True)
 class Suite:
     name: str
     title: str = ""
@@ -286,6 +345,8 @@ class Suite:
     preflights: tuple[Preflight, ...] = ()
     merges: tuple[Merge, ...] = ()
     tallies: tuple[Tally, ...] = ()
+    promotion: Promotion | None = None
+    attention: tuple[Attention, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -300,6 +361,7 @@ class Report:
     command: str = ""
     built: str = ""
     idle: tuple[tuple[float, float], ...] = ()  # (when, seconds): times between two calls, cut out of the jobs' times
+    plan: Planned | None = None
     partial: bool = False
     problems: tuple[str, ...] = ()
 

@@ -1,18 +1,25 @@
 """What a check found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, what was found, the limit, ok, warn or fail, and what to do."""
+    """One check: its name, what was found, the limit, ok, warn or fail, and what to do.
+
+    machine: it depends on the machine, so a training asks again where it runs, and that answer counts.
+    """
 
     check: str
     value: str
     limit: str
     verdict: str
     advice: str
+    machine: bool = False
+
+    def of_machine(self) -> "Check":
+        return replace(self, machine=True)
 
 
 def ok(check: str, value: str, limit: str = "", advice: str = "") -> Check:

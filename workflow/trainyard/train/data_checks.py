@@ -37,6 +37,10 @@ def check_labels(views: dict[str, View]) -> list[Check]:
                 "there is nothing to learn: correct the label rule",
             )
         ]
+    bare = {s: int((_labels(v) < 0).sum()) for s, v in views.items()}
+    if any(bare.values()):
+        words = ", ".join(f"{n:,} of {len(views[s]):,} {s} samples" for s, n in bare.items() if n)
+        out.append(warn("unlabelled", words, "0", "they teach and test nothing about the label: correct the label rule, or leave them out"))
     lost = [c for i, c in enumerate(classes) if not seen[i] and any(counts[s][i] for s in ("validation", "test"))]
     if lost:
         words = f"no training sample of {_some(lost)}"

@@ -1,5 +1,6 @@
 """Which device a run uses, and how it is set up."""
 
+import contextlib
 import os
 
 import torch
@@ -22,6 +23,8 @@ def choose_device(wanted: str = "auto") -> torch.device:
 def set_up(device: torch.device, threads: int, seed: int) -> None:
     """Threads, seed and deterministic kernels, before any tensor is made."""
     torch.set_num_threads(threads)
+    with contextlib.suppress(RuntimeError):  # it can be said once a process
+        torch.set_num_interop_threads(1)
     torch.manual_seed(seed)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

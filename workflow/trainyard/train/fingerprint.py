@@ -54,6 +54,9 @@ def _walk(node: object) -> str:
                 continue
             if name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 value = _without_docstring(value)
+            elif name == "values" and isinstance(node, ast.JoinedStr):
+                # Python 3.12 ends some format specifications with an empty text, others do not.
+                value = [v for v in value if not (isinstance(v, ast.Constant) and v.value == "")]
             fields.append(f"{name}={_walk(value)}")
         return f"{type(node).__name__}({','.join(fields)})"
     if isinstance(node, list):

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainyard.train.process_tree import adopt_orphans, descendants, end_all, signal_all
 
 GRACE_SECONDS = 10.0
 # Spellings in use; the first that a script mentions is the one it gets.
@@ -55,8 +58,13 @@ def script_arguments(source: str, settings: dict[str, Any], output: Path) -> lis
     return arguments + [str(a) for a in settings.get("extra_args") or ()]
 
 
+def may_use_gpu(source: bytes) -> bool:
+    """Whether a script's source speaks of a library that takes a GPU where there is one."""
+    return re.search(rb"\b(torch|tensorflow|keras|jax|cupy|cuml|cudf|xgboost|lightgbm|catboost|cuda)\b", source) is not None
+
+
 def run_script(script: Path, arguments: list[str], folder: Path, output: Path, minutes: float, watch_parent: bool = False) -> Outcome:
-    """Run it in `folder`, output going where ours goes; at the end none of its process group is left.
+    """Run it in `folder`, output going where ours goes; at the end nothing that it started is left, in its process group or out of it.
 
     TRAINYARD_OUTPUT_DIR in its environment is `output`, for scripts that have no such flag.
     Stopped after `minutes`, on SIGTERM or SIGINT to us, and with `watch_parent` when the process that started us is
@@ -71,6 +79,8 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
     }
     asked: list[int] = []
     before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    adopt_orphans()
+    others = descendants(os.getpid())
     parent, started = os.getppid(), time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(script.resolve()), *arguments],
@@ -86,30 +96,34 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
             elif watch_parent and os.getppid() != parent:
                 ended = "SIGHUP"
             if ended != "exit":
-                _stop_group(process, asked[0] if asked else signal.SIGTERM)
+                _stop(process, asked[0] if asked else signal.SIGTERM, others)
                 break
             try:
                 process.wait(0.2)
             except subprocess.TimeoutExpired:
                 continue
     finally:
-        _kill_group(process.pid)  # whatever it left running
+        _signal_group(process.pid, signal.SIGKILL)  # whatever it left running
         code = process.wait()
+        end_all(os.getpid(), others)
         for number, handler in before.items():
             signal.signal(number, handler)
     return Outcome(code, ended, round(time.monotonic() - started, 3))
 
 
-def _stop_group(process: subprocess.Popen, number: int) -> None:
+def _stop(process: subprocess.Popen, number: int, others: list[int]) -> None:
+    """Ask all that the script started to end, and wait for the script a moment."""
     _signal_group(process.pid, number)
-    try:
+    signal_all([pid for pid in descendants(os.getpid(), others) if _left_group(pid, process.pid)], number)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        _kill_group(process.pid)
 
 
-def _kill_group(pid: int) -> None:
-    _signal_group(pid, signal.SIGKILL)
+def _left_group(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) != group
+    except ProcessLookupError:
+        return False
 
 
 def _signal_group(pid: int, number: int) -> None:
@@ -124,7 +138,7 @@ def check_outcome(outcome: Outcome, minutes: float, log: Path | None) -> None:
     """Raise ScriptError unless the script ended by itself with 0."""
     line = last_telling_line(log) if log else ""
     if outcome.ended == "timeout":
-        raise ScriptError(f"stopped after {minutes:g} minutes with its whole process group; its last line: {line or '(none)'}")
+        raise ScriptError(f"stopped after {minutes:g} minutes with all that it had started; its last line: {line or '(none)'}")
     if outcome.ended != "exit":
         raise ScriptError(f"stopped from outside ({outcome.ended})")
     if outcome.code < 0:

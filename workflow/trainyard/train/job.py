@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from trainyard.command import by_name
 from trainyard.config.jobs import typed_options
-from trainyard.data.files import read_json, replacing, write_json
+from trainyard.data.files import replacing, write_json
 from trainyard.data.predictions import PredictionTable
 from trainyard.data.views import View, open_view
 from trainyard.models.base import TrainyardModel
@@ -18,19 +19,27 @@ from trainyard.models.registry import architecture
 from trainyard.train.checkpoint import CheckpointStore
 from trainyard.train.device import choose_device, set_up
 from trainyard.train.loop import Trainer, batches_of
-from trainyard.train.progress import Heartbeat, peak_memory_mb
+from trainyard.train.memory import hold_to
+from trainyard.train.progress import Heartbeat, peak_memory_mb, tell_nobody
+from trainyard.train.promotion import Promoted
 from trainyard.train.run_info import run_info, utc_now
-from trainyard.train.stopping import StopFlag
+from trainyard.train.stopping import StopFlag, Stopped
+from trainyard.train.tensorboard import EventFile
 
 SAMPLED = 256 << 20
+LEAVING = 60.0  # seconds that a training which is just saving and leaving is waited for
 HISTORY = ("epoch", "step", "lr", "train_loss", "validation_loss")
 
 
 def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, output: str, *, paths: Mapping[str, str],
-              code: str, device: str, threads: int, stop: StopFlag, say=print) -> None:  # fmt: skip
+              code: str, device: str, threads: int, stop: StopFlag, preflight: str | None = None, memory_mb: int = 0, events: bool = False,
+              promoted: Promoted | None = None, say=print) -> None:  # fmt: skip
     """Train one run and write model, history.csv, predictions.parquet and train.json into `output`.
 
-    `packs` names the files of train, validation and test. Raises Stopped when asked to stop, after saving.
+    `packs` names the files of train, validation and test; `preflight` the report of its checks, if there is one. On a CPU,
+    `memory_mb` above 0 is what the run may take. `events` writes events for TensorBoard below the checkpoints. `promoted`: the run
+    is a slot, and `job` its long training. Raises ValueError when preflight or this machine forbids the run, Stopped when asked to
+    stop, after saving.
     """
     started = utc_now()
     place = choose_device(device)
@@ -40,19 +49,29 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
         if len(view) == 0:
             raise ValueError(f"the {split} split of {packs[split]} is empty: more groups or other shares are needed")
     fingerprint = run_fingerprint(job, packs, paths, code)
-    store = CheckpointStore(Path(checkpoints) / fingerprint, job["checkpoint"]["keep"])
-    store.lock()
+    name, folder = (promoted.slot, promoted.folder(checkpoints)) if promoted else (job["run"], Path(checkpoints))
+    store = CheckpointStore(folder / fingerprint, job["checkpoint"]["keep"])
+    store.lock(LEAVING, stop.requested)
+    if preflight:
+        by_name("trainyard.train.gate").pass_gate(preflight, packs, store.folder, place, say)
+    if memory_mb and place.type == "cpu" and hold_to(memory_mb) is None:
+        say(f"this system enforces no cap: the {memory_mb} MB of cap_memory are not held to")
     model = architecture(job["architecture"]).from_pack(typed_options(job), views["train"].pack, views["train"].rows, paths)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    say(f"{job['suite']}/{job['run']}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")
-    heartbeat = Heartbeat(Path(checkpoints) / "progress.json", suite=job["suite"], run=job["run"])
-    trainer = Trainer(model, views["train"], views["validation"], job, place, store, heartbeat, stop, say)
+    say(f"{job['suite']}/{name}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")
+    heartbeat = Heartbeat(Path(checkpoints) / "progress.json", suite=job["suite"], run=name)
+    tell = EventFile(Path(checkpoints) / "tensorboard").scalars if events else tell_nobody
+    origin = None
+    if promoted:
+        say(f"{name} {promoted.words}")
+        origin = _origin(promoted, folder / run_fingerprint(promoted.short, packs, paths, code), say)
+    trainer = Trainer(model, views["train"], views["validation"], job, place, store, heartbeat, stop, say, tell, origin)
     trainer.run()
     Path(output).mkdir(parents=True, exist_ok=True)
     model.eval()
-    predict(model, {s: views[s] for s in ("validation", "test")}, place, trainer.state.micro_batch).write(
-        Path(output) / "predictions.parquet"
-    )
+    held_out = {s: views[s] for s in ("validation", "test")}
+    table = trainer.ladder.fit("evaluation", trainer.steps, lambda size: predict(model, held_out, place, size, stop))
+    table.write(Path(output) / "predictions.parquet")
     model.write(output)
     _write_history(trainer.state.history, Path(output) / "history.csv")
     state = trainer.state
@@ -60,34 +79,40 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
         "run_info": run_info(str(place), torch.get_num_threads(), started),
         "train_info": {
             "epochs": job["epochs"], "best_epoch": state.best_epoch, "selected": job["select"], "steps": state.step,
-            "seconds": round(state.seconds, 3), "samples": len(trainer.items), "parameters": sum(p.numel() for p in model.parameters()),
-            "trained_parameters": trained, "bytes": sum(f.stat().st_size for f in Path(output).glob("*.safetensors")),
-            "micro_batch": state.micro_batch, "memory_mb": round(peak_memory_mb()),
+            "seconds": round(state.seconds, 3), "samples": int(trainer.samples.sum()),
+            "parameters": sum(p.numel() for p in model.parameters()), "trained_parameters": trained,
+            "bytes": sum(f.stat().st_size for f in Path(output).glob("*.safetensors")),
+            "micro_batch": trainer.ladder.size("training", state.step), "memory_mb": round(peak_memory_mb()),
             "best_validation_loss": state.best_loss if state.best_epoch else None,
         },
-        "meta_info": {"fingerprint": fingerprint, "code": code, "settings": job, "report": _report_of(model)},
+        "meta_info": {"fingerprint": fingerprint, "code": code, "settings": {**job, "run": name},
+                      "report": _report_of(model) | ({"promoted": promoted.words} if promoted else {})},
     })  # fmt: skip
 
 
+def _origin(promoted: Promoted, folder: Path, say) -> CheckpointStore | None:
+    """The checkpoints that the short training ended with, if they are still there: of the same settings, data and code."""
+    if folder.is_dir():
+        return CheckpointStore(folder, promoted.short["checkpoint"]["keep"])
+    say(
+        f"no checkpoint of {promoted.run} with this fingerprint ({folder} is not there): its first {promoted.short['epochs']} epochs are "
+        "trained again, to the same bits"
+    )
+    return None
+
+
 @torch.no_grad()
-def predict(model: TrainyardModel, views: Mapping[str, View], device: torch.device, batch: int) -> PredictionTable:
-    """Predictions of a model in eval mode for every item of the views."""
+def predict(model: TrainyardModel, views: Mapping[str, View], device: torch.device, batch: int, stop: StopFlag) -> PredictionTable:
+    """Predictions of a model in eval mode for every item of the views. Raises Stopped."""
     table = PredictionTable()
     for split, view in views.items():
         items = model.items(view.pack, view.rows)
-        for part in batches_of(len(items), 2 * batch):
+        for part in batches_of(len(items), batch):
             tensors = {k: v.to(device) for k, v in model.collate(view.pack, items[part], None).items()}
             table.add(view.pack, items[part], split, model.predict(tensors))
+            if stop.requested():
+                raise Stopped(f"{stop.reason}; trained to the end and saved, run again for the predictions")
     return table
-
-
-def refuse_failed_preflight(path: str) -> None:
-    """Raise ValueError with the failed checks when the preflight's verdict is "fail"."""
-    report = read_json(path)
-    if report.get("verdict") == "fail":
-        failed = [c for c in report.get("checks", []) if c.get("verdict") == "fail"]
-        words = "; ".join(f"{c.get('check')}: {c.get('value')} ({c.get('advice')})" for c in failed)
-        raise ValueError(f"preflight failed, nothing was trained: {words}. See {path}; delete it to check again")
 
 
 def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mapping[str, str], code: str) -> str:

@@ -1,99 +1,104 @@
-"""What this machine has: memory, and decoders that work. Needs no torch."""
+"""What a run needs, and whether the machine at hand has it: asked in preflight, and again in a second where training starts."""
 
-import io
-import os
-import struct
+import platform
+import shutil
 import sys
-import wave
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
+import torch
+
+from trainyard.data.storage import free_bytes
+from trainyard.host.gpus import driver_gpus, torch_cuda
+from trainyard.host.resources import memory
 from trainyard.train.check import Check, fail, ok, warn
+from trainyard.train.progress import peak_memory_mb
+from trainyard.train.storage_checks import check_mounts
 
-AUDIO, MIDI = ("audio", "paired"), ("midi", "paired")
-
-
-def available_memory_mb() -> float | None:
-    """MB that this process may come to use: what is free, what it holds already, and no more than its control group allows."""
-    from trainyard.train.progress import peak_memory_mb
-
-    free = _meminfo()
-    if free is None:
-        try:
-            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-        except (ValueError, OSError):
-            return None
-        return free
-    there = free + peak_memory_mb()
-    limit = _cgroup_limit()
-    return min(there, limit) if limit is not None else there
+MEMORY_SHARE = 0.9
 
 
-def _meminfo() -> float | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(float(line.split()[1]) / 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
+@dataclass(frozen=True)
+class Needs:
+    """What one run needs at its peak. memory_mb: of the device, measured at micro-batches of `micro_batch`; gpus: asked for in the
+    configuration; mem_mb: promised to the scheduler (0: unknown)."""
+
+    checkpoint_bytes: int
+    memory_mb: float
+    micro_batch: int
+    device: str
+    gpus: int = 0
+    mem_mb: int = 0
 
 
-def _cgroup_limit() -> float | None:
-    """Limit of the control group in MB (version 2, then 1), or None."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:
-                value = file.read().strip()
-        except OSError:
-            continue
-        if value.isdigit() and int(value) < 1 << 60:
-            return int(value) / 2**20
-    return None
+def check_machine(needs: Needs, packs: Mapping[str, str], checkpoints: Path, place: torch.device) -> list[Check]:
+    """Everything about the machine: mounts, device, memory, disk for the one run that keeps its checkpoints in that folder."""
+    held = sum(f.stat().st_size for f in checkpoints.glob("*.safetensors"))
+    out = [
+        *check_mounts(packs, checkpoints),
+        check_device(needs, place),
+        check_disk(needs.checkpoint_bytes - held, checkpoints, "this run"),
+    ]
+    # What a CPU holds says nothing of a GPU.
+    return [*out, check_memory(needs, place)] if needs.device == place.type else out
 
 
-def check_decoders(format: str) -> list[Check]:
-    """Decode a sound and a song made here, with what the local copy uses."""
-    out: list[Check] = []
-    if format in AUDIO:
-        out.append(_audio())
-    if format in MIDI:
-        out.append(_midi())
-    return out
+def check_device(needs: Needs, place: torch.device) -> Check:
+    """The device that is used; a GPU that is there is used, and one that was asked for is there."""
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "Apple GPU" if place.type == "mps" else _processor()
+    if place.type == "cpu" and needs.gpus:
+        why = "torch was built without CUDA" if driver_gpus() and not torch_cuda() else "there is none here"
+        advice = "run it on a machine with a GPU, or say `gpu: 0` for the model to train on the CPU (nothing is trained again for that)"
+        return fail("device", f"{needs.gpus} GPU asked for; {why}", "a GPU", advice).of_machine()
+    if place.type == "cpu" and shutil.which("nvidia-smi") and driver_gpus() and not torch_cuda():
+        advice = "install torch with CUDA: rm -rf .venv .setup && make setup"
+        return warn("device", f"{name}, though there is a {driver_gpus()[0].model}", "the GPU", advice).of_machine()
+    if needs.device != place.type and needs.device:
+        advice = "times and memory were measured elsewhere; delete the preflight's file to measure them here"
+        return warn("device", f"{name}; preflight ran on {needs.device}", needs.device, advice).of_machine()
+    return ok("device", f"{name}").of_machine()
 
 
-def _audio() -> Check:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(struct.pack("<4h", 0, 16384, -16384, 0))
-    try:
-        import soundfile
-
-        samples, rate = soundfile.read(io.BytesIO(buffer.getvalue()))
-    except (ImportError, OSError, RuntimeError) as error:
-        words = " ".join(str(error).split())
-        return fail(
-            "decoder", f"soundfile does not work: {words}", "soundfile", f"{sys.executable} -m pip install --force-reinstall soundfile"
+def check_memory(needs: Needs, place: torch.device) -> Check:
+    """Peak need against what can still be had on the device."""
+    there, words = _device_memory(place)
+    value, limit = f"{needs.memory_mb:,.0f} MB at its peak", f"{MEMORY_SHARE * there:,.0f} MB {words}"
+    if needs.memory_mb > MEMORY_SHARE * there:
+        advice = (
+            "lower batch_size, turn on gradient_checkpointing where the model has it, run fewer jobs at once, or use a machine with more"
         )
-    if rate != 8000 or samples.tolist() != [0.0, 0.5, -0.5, 0.0]:
-        return fail("decoder", "soundfile decodes a WAV wrongly", "exact", f"{sys.executable} -m pip install --force-reinstall soundfile")
-    return ok("decoder", f"soundfile {soundfile.__version__} ({soundfile.__libsndfile_version__})", "no fallback")
+        return fail("memory", value, limit, advice).of_machine()
+    if place.type == "cpu" and 0 < needs.mem_mb < needs.memory_mb:
+        advice = f"set mem_mb: {round(1.2 * needs.memory_mb, -2):.0f} for the model, or a scheduler may end it"
+        return warn("memory", value, f"{needs.mem_mb:,} MB promised by mem_mb", advice).of_machine()
+    return ok("memory", value, limit).of_machine()
 
 
-def _midi() -> Check:
-    track = bytes.fromhex("00903c4060803c4000ff2f00")
-    song = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96) + b"MTrk" + struct.pack(">I", len(track)) + track
-    advice = f"{sys.executable} -m pip install --force-reinstall symusic"
-    try:
-        import symusic
+def check_disk(need: int, checkpoints: str | Path, whose: str) -> Check:
+    """Room for checkpoints that are still to be written."""
+    free, need = free_bytes(checkpoints), max(0, need)
+    value, limit = f"{size(need)} for the checkpoints of {whose}", f"{size(free)} free"
+    if need > free:
+        return fail("disk", value, limit, f"{size(need - free)} are missing: make room or lower checkpoint.keep").of_machine()
+    if need > free / 2:
+        return warn("disk", value, limit, "more than half of what is free: make room").of_machine()
+    return ok("disk", value, limit).of_machine()
 
-        score: Any = symusic.Score.from_midi(song)
-        notes = score.tracks[0].notes
-        found = [(int(n.time), int(n.duration), int(n.pitch), int(n.velocity)) for n in notes]
-    except Exception as error:
-        return warn(
-            "midi", f"symusic does not work: {' '.join(str(error).split())}", "symusic", f"MIDI would be read 200 times slower: {advice}"
-        )
-    if found != [(0, 96, 60, 64)]:
-        return fail("midi", f"symusic reads a note as {found}", "exact", advice)
-    return ok("midi", f"symusic {getattr(symusic, '__version__', '')}".strip(), "no fallback")
+
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
+def _device_memory(place: torch.device) -> tuple[float, str]:
+    """MB that this process may come to hold on a device, what it holds already included."""
+    if place.type == "cuda":
+        return (torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)) / 2**20, "free on the GPU"
+    here = memory()
+    return min(here.free + peak_memory_mb(), here.total), "allowed by the control group" if here.limited else "free"
+
+
+def _processor() -> str:
+    cores = torch.get_num_threads()
+    return f"{'Apple' if sys.platform == 'darwin' else platform.machine()} CPU, {cores} thread{'s' if cores > 1 else ''}"

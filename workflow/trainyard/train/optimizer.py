@@ -37,15 +37,20 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update of every parameter that has a gradient."""
+        """One update of every parameter that has a gradient.
+
+        All that an update needs is there before the first weight changes, so that memory runs out before it or not at all.
+        """
+        plans = []
         for named, decay in self.groups:
-            chosen = [(n, p, p.grad) for n, p in named if p.grad is not None]
-            if not chosen:
-                continue
-            states = [self._state_of(n, p) for n, p, _ in chosen]
+            chosen = [(p, p.grad, self._state_of(n, p)) for n, p in named if p.grad is not None]
+            if chosen:
+                plans.append((decay, chosen))
+        for decay, chosen in plans:
+            states = [state for *_, state in chosen]
             adamw(
-                [p for _, p, _ in chosen],
-                [g for _, _, g in chosen],
+                [p for p, *_ in chosen],
+                [g for _, g, _ in chosen],
                 [s["exp_avg"] for s in states],
                 [s["exp_avg_sq"] for s in states],
                 [],
@@ -71,7 +76,8 @@ class AdamW:
         return {f"{name}.{key}": value for name, state in self.state.items() for key, value in state.items()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Put a state back that `tensors` returned."""
+        """Put a state back that `tensors` returned; what it does not hold is as before the first step."""
+        self.state.clear()
         for named, _ in self.groups:
             for name, p in named:
                 if f"{name}.step" in tensors:

@@ -4,8 +4,9 @@ Each check says what it found, its limit, a verdict (ok, warn, fail) and what to
 """
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,27 +14,44 @@ import numpy as np
 import torch
 
 from trainyard.config.jobs import typed_options
-from trainyard.data.storage import describe, free_bytes, probe
-from trainyard.data.views import View, open_view
+from trainyard.data.storage import Speed
+from trainyard.data.views import View, open_pack, open_view
+from trainyard.host.gpus import usable_gpus
+from trainyard.host.recommend import RULE_GB, recommend
+from trainyard.host.resources import memory, usable_cores
 from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import number_dropouts
 from trainyard.models.registry import architecture
 from trainyard.train.check import Check, fail, ok, verdict_of, warn
 from trainyard.train.data_checks import check_labels, check_leaks, check_values
+from trainyard.train.decoders import check_decoders, kinds_of
 from trainyard.train.device import choose_device, set_up
-from trainyard.train.machine import available_memory_mb, check_decoders
+from trainyard.train.forecast import Work, forecast, saves_of
+from trainyard.train.machine import Needs, check_device, check_disk, check_memory, size
+from trainyard.train.memory import OutOfMemory
+from trainyard.train.order import steps_an_epoch
+from trainyard.train.preflight_table import duration
 from trainyard.train.progress import peak_memory_mb
 from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.storage_checks import check_mounts, check_sources, check_speed
 from trainyard.train.trial import Trial
 
 BATCH_SECONDS = 0.5
-EVALUATION = 0.35  # a forward pass costs about a third of a step
-MEMORY_SHARE = 0.9
+# As a person reads them: the data, the machine, the model, what it will cost.
+ORDER = (
+    "packs", "storage", "read", "sources", "audio", "resampler", "midi", "video", "labels", "classes", "targets", "values", "leaks",
+    "groups", "device", "threads", "checkpoints", "model", "items", "step", "predict", "micro-batch", "batch", "memory", "disk",
+    "parallel", "time",
+)  # fmt: skip
 
 
 @dataclass
 class Preflight:
-    """All checks of one run. `packs` names the files of train, validation and test; `checkpoints` where they will lie."""
+    """All checks of one model. `packs` names the files of train, validation and test; `checkpoints` where they will lie.
+
+    runs: how many runs the model has; others: bytes of checkpoints that the suite's other models need; root and sources: the raw
+    files, where they are to be looked at; gpus and mem_mb: what the configuration asks of the scheduler.
+    """
 
     job: dict[str, Any]
     packs: Mapping[str, str]
@@ -41,8 +59,16 @@ class Preflight:
     checkpoints: str = "checkpoints"
     device: str = "auto"
     threads: int = 1
+    runs: int = 1
+    others: int = 0
+    root: str | None = None
+    sources: Sequence[str] = ()
+    gpus: int = 0
+    mem_mb: int = 0
     checks: list[Check] = field(default_factory=list)
     prediction: dict[str, Any] | None = None
+    needs: Needs | None = None
+    speed: Speed | None = None
 
     def run(self) -> dict[str, Any]:
         """Do all checks that can be done, and return the report."""
@@ -50,22 +76,28 @@ class Preflight:
         place = choose_device(self.device)
         set_up(place, self.threads, self.job["seed"])
         views = self._guard("packs", self._open)
-        self.checks += check_decoders(self.job["format"])
+        self._guard("storage", lambda: self.checks.extend(check_mounts(self.packs, self.checkpoints)))
+        kinds = kinds_of(self.job["format"], self.sources)
+        self.checks += check_decoders(kinds)
+        if self.root:
+            self._guard("sources", lambda: self.checks.extend(check_sources(self.root or "", self.sources)))
         if views is not None:
-            self._guard("storage", self._storage)
-            self._guard("labels", lambda: self.checks.extend(check_labels(views)))
-            self._guard("values", lambda: self.checks.extend(check_values(views)))
-            self._guard("leaks", lambda: self.checks.extend(check_leaks(views)))
+            self._guard("read", self._read)
+            # The model first: what the other checks take is no part of a training's memory.
             model = self._guard("model", lambda: self._build(views["train"]))
             if model is not None:
                 self._guard("step", lambda: self._step(model.to(place), views, place))
-                self._guard("disk", lambda: self._disk(model))
-        report = {
-            "suite": self.job["suite"], "model": self.job["model"], "run": self.job["run"], "verdict": verdict_of(self.checks),
-            "checks": [asdict(c) for c in self.checks], "prediction": self.prediction,
+            self._guard("labels", lambda: self.checks.extend(check_labels(views)))
+            self._guard("values", lambda: self.checks.extend(check_values(views)))
+            self._guard("leaks", lambda: self.checks.extend(check_leaks(views)))
+        self._machine(place)
+        self.checks.sort(key=lambda c: ORDER.index(c.check) if c.check in ORDER else len(ORDER))
+        return {
+            "suite": self.job["suite"], "model": self.job["model"], "run": self.job["run"], "runs": self.runs,
+            "verdict": verdict_of(self.checks), "checks": [asdict(c) for c in self.checks], "prediction": self.prediction,
+            "needs": asdict(self.needs) if self.needs else None, "decoders": kinds,
             "run_info": run_info(str(place), torch.get_num_threads(), started),
         }  # fmt: skip
-        return report
 
     def _guard(self, name: str, work: Callable[[], Any]) -> Any:
         """What `work` returns; its error becomes a failed check."""
@@ -73,13 +105,14 @@ class Preflight:
             return work()
         except Exception as error:
             words = " ".join(str(error).split()) or type(error).__name__
-            if not isinstance(error, (ValueError, OSError)):
+            if not isinstance(error, (ValueError, OSError, OutOfMemory)):
                 words = f"{type(error).__name__}: {words}"
-            self.checks.append(fail(name, words, "", "see the message; correct the settings or make the local copy again"))
+            found = fail(name, words, "", "see the message; correct the settings or make the local copy again")
+            self.checks.append(found.of_machine() if isinstance(error, OutOfMemory) else found)
             return None
 
     # ---- data ---------------------------------------------------------------------------------------------------
-    def _open(self) -> dict[str, View]:
+    def _open(self) -> dict[str, View] | None:
         views = {split: open_view(path, split, self._fold(path)) for split, path in self.packs.items()}
         counts = ", ".join(f"{len(v):,} {s}" for s, v in views.items())
         empty = [s for s, v in views.items() if not len(v)]
@@ -87,29 +120,22 @@ class Preflight:
             self.checks.append(
                 fail("packs", counts, "1 sample each", f"{' and '.join(empty)} is empty: more groups, fewer folds or other shares")
             )
-            return None  # type: ignore[return-value]
-        self.checks.append(ok("packs", f"{counts} samples", "1 sample each"))
+            return None
+        self.checks.append(ok("packs", f"{counts} samples, {size(self._pack_bytes())}", "1 sample each"))
         return views
 
     def _fold(self, path: str) -> int:
         if self.job.get("fold"):
             return int(self.job["fold"])
-        from trainyard.data.views import open_pack
-
         # One preflight stands for all folds of a model: they differ in who is left out, so the first is tried.
         return 1 if "fold" in open_pack(path) else 0
 
-    def _storage(self) -> None:
-        path = self.packs["train"]
-        mount = describe(path)
-        advice = f"the packs lie on {mount.name}, which is slow for training: put `results` on a local disk, or let the job copy them first"
-        self.checks.append(ok("storage", mount.name, "local disk") if mount.local else warn("storage", mount.name, "local disk", advice))
-        speed = probe(list(dict.fromkeys(self.packs.values())), seconds=1.0, drop=not mount.local)
-        if speed is not None:
-            rate = f", {speed.megabytes:,.0f} MB/s" if speed.megabytes else ""
-            slow = speed.latency > 0.02
-            words = "opening a file takes long: train from a local disk"
-            self.checks.append((warn if slow else ok)("latency", f"{speed.latency * 1e3:.2f} ms{rate}", "20 ms", words if slow else ""))
+    def _pack_bytes(self) -> int:
+        return sum(os.path.getsize(path) for path in set(self.packs.values()))
+
+    def _read(self) -> None:
+        checks, self.speed = check_speed(list(self.packs.values()))
+        self.checks += checks
 
     # ---- model --------------------------------------------------------------------------------------------------
     def _build(self, train: View) -> TrainyardModel:
@@ -123,99 +149,83 @@ class Preflight:
         return model
 
     def _step(self, model: TrainyardModel, views: dict[str, View], place: torch.device) -> None:
-        items = model.items(views["train"].pack, views["train"].rows)
+        items = model.training_items(views["train"].pack, views["train"].rows)
         held = model.items(views["validation"].pack, views["validation"].rows)
         if not len(items) or not len(held):
             empty = "training" if not len(items) else "validation"
-            self.checks.append(
-                fail(
-                    "items",
-                    f"no {empty} item",
-                    "1",
-                    "samples are shorter than a window of the model: lower its context",
-                )
-            )
+            advice = "samples are shorter than a window of the model: lower its context"
+            self.checks.append(fail("items", f"no {empty} item", "1", advice))
             return
-        trial = Trial(model, views["train"].pack, items, self.job, place)
+        steps = steps_an_epoch(model.samples(items), self.job["batch_size"] * self.job["accumulate"])
+        trial = Trial(model, views["train"].pack, items, math.ceil(len(items) / steps), self.job, place)
         trial.run()
         self.checks += trial.checks
-        if trial.seconds:
-            self._predict_time(trial, len(items), len(held))
-            self._predict_once(model, views["validation"], held, place)
-            self._memory(place)
-
-    def _predict_once(self, model: TrainyardModel, view: View, items: np.ndarray, place: torch.device) -> None:
-        model.eval()
-        some = items[: min(2, len(items))]
-        with torch.no_grad():
-            parts = model.predict({k: v.to(place) for k, v in model.collate(view.pack, some, None).items()})
-        wrong = [name for name, part in parts.items() if len(part.count) != len(some)]
+        if not trial.seconds:
+            return
+        parts = trial.evaluate(views["validation"].pack, held)
+        wrong = [name for name, part in parts.items() if len(part.count) != trial.evaluated]
         if wrong or not parts:
-            self.checks.append(
-                fail("predict", f"{', '.join(wrong) or 'no part'}", f"{len(some)} predictions a part", "the model's predict() is wrong")
-            )
+            value = ", ".join(wrong) or "no part"
+            self.checks.append(fail("predict", value, f"{trial.evaluated} predictions a part", "the model's predict() is wrong"))
         else:
-            self.checks.append(ok("predict", ", ".join(parts), ""))
-
-    def _memory(self, place: torch.device) -> None:
-        if place.type == "cuda":
-            need, there = torch.cuda.max_memory_reserved(place) / 2**20, torch.cuda.mem_get_info(place)[1] / 2**20
-        else:
-            free = available_memory_mb()
-            if free is None:
-                return
-            need, there = peak_memory_mb(), free
-        value, limit = f"{need:,.0f} MB", f"{MEMORY_SHARE * there:,.0f} MB"
-        advice = "lower batch_size, turn on gradient checkpointing where the model has it, or use a machine with more memory"
-        self.checks.append(ok("memory", value, limit) if need <= MEMORY_SHARE * there else fail("memory", value, limit, advice))
-
-    def _disk(self, model: TrainyardModel) -> None:
+            self.checks.append(ok("predict", ", ".join(parts)))
         state = sum(t.numel() * t.element_size() for t in model.trainable_state().values())
-        # A checkpoint holds weights and two moments; one is written before an old one goes; the best weights lie beside.
-        need = (self.job["checkpoint"]["keep"] + 1) * 3 * state + 2 * state
-        free = free_bytes(self.checkpoints)
-        value, limit = f"{need / 1e6:,.1f} MB for checkpoints", f"{free / 1e6:,.0f} MB free"
-        if need > free:
-            self.checks.append(fail("disk", value, limit, f"{(need - free) / 1e6:,.0f} MB are missing: make room or lower checkpoint.keep"))
-        else:
-            much = need > free / 2
-            self.checks.append((warn if much else ok)("disk", value, limit, "more than half of what is free: make room" if much else ""))
+        self._measure(trial, state, place)
+        self._predict_time(trial, steps, len(held))
 
-    def _predict_time(self, trial: Trial, items: int, held: int) -> None:
-        job = self.job
-        batch = job["batch_size"]
-        passes = job["epochs"] * (math.ceil(items / batch) + EVALUATION * math.ceil(held / batch))
-        typical, least, most = np.median(trial.seconds), min(trial.seconds), max(trial.seconds)
-        minutes, low, high = (passes * s / 60 for s in (typical, 0.8 * least, 1.5 * most))
-        load = float(np.median(trial.load_seconds))
-        bound = "loading" if load > 0.5 * typical else "compute"
-        self.prediction = {
-            "minutes": round(minutes, 5), "low": round(low, 5), "high": round(high, 5), "bound": bound,
-            "steps": job["epochs"] * math.ceil(items / (batch * job["accumulate"])),
-            "seconds_per_batch": round(float(typical), 5), "load_seconds_per_batch": round(load, 5), "items": items,
-        }  # fmt: skip
-        self.checks.append(ok("time", f"{_words(minutes)} ({_words(low)} to {_words(high)}), bound by {bound}", ""))
+    def _measure(self, trial: Trial, state: int, place: torch.device) -> None:
+        """What a run needs at its peak, from what the trial took."""
+        # A checkpoint holds weights and two moments; one is written before an old one goes; the best weights lie beside.
+        checkpoints = (self.job["checkpoint"]["keep"] + 1) * 3 * state + 2 * state
+        # Beyond the trial a training holds the best weights and, while it saves, the bytes of a checkpoint.
+        if place.type == "cuda":
+            peak = float(torch.cuda.max_memory_reserved(place) + state)
+        else:
+            peak = peak_memory_mb() * 2**20 + 4 * state
+        self.needs = Needs(checkpoints, round(peak / 2**20, 1), trial.size, place.type, self.gpus, self.mem_mb)
+
+    # ---- machine and cost ---------------------------------------------------------------------------------------
+    def _machine(self, place: torch.device) -> None:
+        needs = self.needs or Needs(0, 0.0, 0, place.type, self.gpus, self.mem_mb)
+        self.checks.append(check_device(needs, place))
+        cores = usable_cores()
+        if self.threads > cores:
+            words = f"{self.threads} on {cores:g} core{'s' if cores != 1 else ''}"
+            advice = f"more threads than cores make it slower: set threads: {max(1, int(cores))} for the model"
+            self.checks.append(warn("threads", words, f"{cores:g}", advice).of_machine())
+        if self.needs is None:
+            return
+        self.checks.append(check_memory(needs, place))
+        runs = f"{self.runs} run{'s' if self.runs > 1 else ''}"
+        whose = f"{runs} and of the models checked before" if self.others else runs
+        self.checks.append(check_disk(needs.checkpoint_bytes * self.runs + self.others, self.checkpoints, whose))
+        self.checks.append(self._parallel(cores, place))
+
+    def _parallel(self, cores: float, place: torch.device) -> Check:
+        """How many runs like this one the machine takes at once; and by the rule for runs of which nothing is known."""
+        gigabytes, gpus = memory().total / 1024, len(usable_gpus(self.device))
+        measured = self.needs.memory_mb if self.needs and place.type == "cpu" else 0.0
+        gigabytes_a_run = max(float(self.mem_mb), measured) / 1024 or RULE_GB
+        advice = recommend(cores, gigabytes, gpus, gigabytes_a_run, self.threads)
+        rule = recommend(cores, gigabytes, gpus, RULE_GB, self.threads)
+        value = f"{advice.runs} run{'s' if advice.runs > 1 else ''} like this at once, by {advice.bound} ({advice.reason})"
+        if rule.runs != advice.runs:
+            value += f"; {rule.runs} by the rule of {RULE_GB:g} GB a run, which is for runs nobody has measured"
+        return ok("parallel", value).of_machine()
+
+    def _predict_time(self, trial: Trial, steps: int, held: int) -> None:
+        """`steps`: optimiser steps of an epoch, `held`: validation items."""
+        job, epochs = self.job, self.job["epochs"]
+        minutes = epochs * steps * float(np.median(trial.seconds)) / 60
+        state = self.needs.checkpoint_bytes // (job["checkpoint"]["keep"] + 1) if self.needs else 0
+        saves = saves_of(job["checkpoint"], epochs, epochs * steps, minutes)
+        work = Work(epochs, steps, math.ceil(held / (2 * trial.size)), saves, state, self._pack_bytes())
+        rate = (self.speed.megabytes if self.speed else 0) * 1e6
+        found = forecast(work, trial.seconds, trial.load_seconds, trial.evaluation_seconds, rate, memory().free * 2**20)
+        self.prediction = {**found, "steps": epochs * steps, "items": len(trial.items)}
+        words = f"{duration(found['minutes'])} ({duration(found['low'])} to {duration(found['high'])}) a run, bound by {found['bound']}"
+        self.checks.append(ok("time", words))
+        load, count = found["load_seconds_per_step"] / math.ceil(trial.per_step / trial.size), min(trial.size, trial.per_step)
         slow = load > BATCH_SECONDS
         advice = "batches are slow to make: put the packs on a local disk, or lower batch_size" if slow else ""
-        self.checks.append((warn if slow else ok)("batch", f"{load:.3f} s to load {batch} items", f"{BATCH_SECONDS} s", advice))
-
-
-def table(report: dict[str, Any], width: int = 80) -> str:
-    """The report for people, at most `width` columns wide."""
-    import textwrap
-
-    lines = [f"preflight {report['suite']}/{report['model']}: {report['verdict']}"]
-    for check in report["checks"]:
-        limit = f" (limit: {check['limit']})" if check["limit"] and check["verdict"] != "ok" else ""
-        head = f"  {check['verdict']:<5}{check['check']:<12}"
-        lines += textwrap.wrap(f"{check['value']}{limit}", width, initial_indent=head, subsequent_indent=" " * len(head)) or [head]
-        if check["advice"]:
-            lines += textwrap.wrap(check["advice"], width, initial_indent=" " * len(head) + "→ ", subsequent_indent=" " * len(head) + "  ")
-    return "\n".join(lines)
-
-
-def _words(minutes: float) -> str:
-    """A time as a person says it."""
-    if minutes < 2:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+        self.checks.append((warn if slow else ok)("batch", f"{load:.2g} s to make one of {count} items", f"{BATCH_SECONDS} s", advice))

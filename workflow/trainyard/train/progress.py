@@ -1,10 +1,11 @@
-"""How far a training is: a small file for whoever looks, and lines in the log."""
+"""How far a training is: a small file for whoever looks, and events for TensorBoard."""
 
 import json
 import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def peak_memory_mb() -> float:
 
 
 class Heartbeat:
-    """Writes progress.json at most once a second. A lost heartbeat costs nothing, so it is not synced."""
+    """Writes progress.json at most once a second. A lost heartbeat costs nothing: it is not synced, and a full disk is no reason
+    to stop."""
 
     EVERY = 1.0
 
@@ -37,15 +39,18 @@ class Heartbeat:
         self._last, self._begun = 0.0, time.monotonic()
         self._begun_step: int | None = None
 
-    def beat(self, step: int, steps: int, samples_per_step: int, force: bool = False, **values: Any) -> bool:
-        """Say where training is; returns whether the file was written."""
+    def due(self, step: int) -> bool:
+        """Whether it is time to say something; cheap, for it is asked after every step."""
         now = time.monotonic()
         if self._begun_step is None:
             self._begun, self._begun_step = now, step
-        if not force and now - self._last < self.EVERY:
-            return False
-        self._last = now
-        done = step - self._begun_step
+        return now - self._last >= self.EVERY
+
+    def beat(self, step: int, steps: int, samples_per_step: int, **values: Any) -> None:
+        """Say where training is."""
+        self.due(step)
+        now = self._last = time.monotonic()
+        done = step - (self._begun_step or 0)
         rate = done / (now - self._begun) if done and now > self._begun else None
         left = (steps - step) / rate if rate else None
         # The spread of a step's time is not known after a few steps; it narrows with the square root of their number.
@@ -58,6 +63,16 @@ class Heartbeat:
             "eta_high": round(left * (1 + spread), 1) if left is not None else None,
         }  # fmt: skip
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, self.path)
-        return True
+        try:
+            temporary.write_text(json.dumps(content))
+            os.replace(temporary, self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+
+# What a training tells beside its heartbeat: scalars by name at a step.
+Scalars = Callable[[int, dict[str, float]], None]
+
+
+def tell_nobody(_step: int, _scalars: dict[str, float]) -> None:
+    """No events are asked for."""

@@ -1,4 +1,4 @@
-"""A few real optimiser steps on real batches, timed: what preflight predicts from."""
+"""Some real optimiser steps and validation batches, timed: what preflight predicts from."""
 
 import math
 import time
@@ -15,18 +15,20 @@ from trainyard.train.memory import free_cached, halve, is_out_of_memory
 from trainyard.train.optimizer import AdamW
 from trainyard.train.order import epoch_order, item_seeds
 
-STEPS = 4  # the first warms up and is not counted
-MOST_SECONDS = 20.0
+LEAST_STEPS, MOST_STEPS = 4, 40  # the first warms up and is not counted
+ENOUGH_SECONDS, MOST_SECONDS = 1.5, 20.0
 
 
 class Trial:
     """A few real optimiser steps on real batches, timed."""
 
-    def __init__(self, model: TrainyardModel, pack: Any, items: np.ndarray, job: dict[str, Any], place: torch.device):
-        self.model, self.pack, self.items, self.job, self.place = model, pack, items, job, place
+    def __init__(self, model: TrainyardModel, pack: Any, items: np.ndarray, per_step: int, job: dict[str, Any], place: torch.device):
+        """`per_step`: items of an optimiser step; micro-batches are of batch_size items, as in the loop."""
+        self.model, self.pack, self.items, self.per_step, self.job, self.place = model, pack, items, per_step, job, place
         self.size = job["batch_size"]
-        self.seconds: list[float] = []
+        self.seconds: list[float] = []  # of an optimiser step, loading included
         self.load_seconds: list[float] = []
+        self.evaluation_seconds: list[float] = []  # of a batch of twice the micro-batch
         self.checks: list[Check] = []
 
     def run(self) -> None:
@@ -41,7 +43,8 @@ class Trial:
             if number:
                 self.load_seconds.append(load)
                 self.seconds.append(whole)
-            if not math.isfinite(loss) or time.perf_counter() - began > MOST_SECONDS:
+            spent = time.perf_counter() - began
+            if not math.isfinite(loss) or spent > (ENOUGH_SECONDS if number >= LEAST_STEPS else MOST_SECONDS):
                 break
         if not self.seconds:
             self.load_seconds, self.seconds = [load], [whole]
@@ -55,21 +58,32 @@ class Trial:
         else:
             self.checks.append(ok("step", f"loss {losses[0]:.4g}; forward, backward and update work", "finite"))
         if self.size < self.job["batch_size"]:
-            words = f"out of memory at {self.job['batch_size']}"
-            self.checks.append(
-                warn(
-                    "micro-batch",
-                    f"{self.size} ({words})",
-                    str(self.job["batch_size"]),
-                    "training uses smaller micro-batches, slower",
-                )
-            )
+            words = f"{self.size} (out of memory at {self.job['batch_size']})"
+            advice = "training takes smaller micro-batches, slower, for the same result"
+            self.checks.append(warn("micro-batch", words, str(self.job["batch_size"]), advice).of_machine())
+
+    @torch.no_grad()
+    def evaluate(self, pack: Any, items: np.ndarray) -> dict[str, Any]:
+        """Time batches of validation as the loop sees them; the predictions of the first."""
+        self.model.eval()
+        size = 2 * self.size
+        for number in range(4):
+            began = time.perf_counter()
+            some = np.take(items, np.arange(number * size, (number + 1) * size), axis=0, mode="wrap")[: len(items)]
+            batch = {k: v.to(self.place) for k, v in self.model.collate(pack, some, None).items()}
+            float(self.model.losses(batch).sum())
+            if number:
+                self.evaluation_seconds.append(time.perf_counter() - began)
+            else:
+                parts = self.model.predict(batch)
+        self.evaluated = len(some)
+        return parts
 
     def _batches(self) -> Iterator[np.ndarray]:
         order = epoch_order(len(self.items), self.job["seed"], 0)
-        for i in range(STEPS):
+        for i in range(MOST_STEPS):
             # A data set smaller than the trial is gone through again.
-            yield np.take(order, np.arange(i * self.job["batch_size"], (i + 1) * self.job["batch_size"]), mode="wrap")[: len(order)]
+            yield np.take(order, np.arange(i * self.per_step, (i + 1) * self.per_step), mode="wrap")[: len(order)]
 
     def _one(self, optimizer: AdamW, indices: np.ndarray) -> tuple[float, float, float]:
         """Seconds to load, seconds in all, and the loss of one batch."""
@@ -94,7 +108,7 @@ class Trial:
         total = 0.0
         for part, batch in zip(parts, batches):
             batch = {k: v.to(self.place) for k, v in batch.items()}
-            with sample_seeds(torch.from_numpy(seeds[part])):
+            with sample_seeds(batch["seeds"] if "seeds" in batch else torch.from_numpy(seeds[part])):
                 loss = self.model.losses(batch).sum() / weight
                 loss.backward()
             total += float(loss.detach())

@@ -1,0 +1,352 @@
+"""The planner: as good as trying everything, honest about its bound, followed by the rules, clear about what cannot be planned."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from trainyard.config.base import ConfigError
+from trainyard.config.command_line import read_config
+from trainyard.config.machines import Machines, load_machines
+from trainyard.dag.follow import Follow
+from trainyard.dag.jobs import Jobs
+from trainyard.plan import exact
+from trainyard.plan.actual import compare, corrected
+from trainyard.plan.make import make_plan
+from trainyard.plan.problem import NoPlan, Problem, Task, build
+from trainyard.plan.schedule import schedule
+from trainyard.plan.search import Goal, Loads, longest_first
+from trainyard.plan.solve import find_plan
+from trainyard.plan.tasks import list_tasks
+
+HOME = Path(__file__).parents[2]
+HOURS = {"emotion_recognizer": 2, "dynamics_engine": 1, "harmony_predictor": 1, "melody_transformer": 3, "groove_predictor": 1}
+MUSIC = [Task("kmidi", name, name, hours, dataset="kmidi/music") for name, hours in HOURS.items()]
+
+
+COLAB = {"session_hours": 2, "session_gap_hours": 1}
+
+
+def machines(**found: dict) -> Machines:
+    return Machines.model_validate({"machines": found})
+
+
+def brute_force(problem: Problem, goal: Goal) -> float:
+    """The best value of all assignments: played through in the order of a value that none of them can be below, until that is worse."""
+    places = [np.flatnonzero(np.isfinite(row)) for row in problem.hours]
+    every = np.array(list(itertools.product(*places)))
+    rows = np.arange(problem.hours.shape[0])
+    least = np.zeros(len(every))
+    if goal.minimise == "time":
+        for w in range(len(problem.lanes)):
+            work = ((every == w) * np.where(np.isfinite(problem.hours[rows, w]), problem.hours[rows, w], 0.0)).sum(axis=1)
+            least = np.maximum(least, work)
+    best = np.inf
+    for i in np.argsort(least):
+        if least[i] >= best:
+            break
+        played = schedule(problem, every[i])
+        late = goal.deadline is not None and played.makespan > goal.deadline + 1e-9
+        dear = goal.budget is not None and played.cost > goal.budget + 1e-9
+        if np.isfinite(played.makespan) and not late and not dear and Loads(problem, every[i]).disk_ok():
+            best = min(best, played.cost if goal.minimise == "cost" else played.makespan)
+    return best
+
+
+def random_case(seed: int) -> tuple[list[Task], Machines]:
+    """Up to 8 runs on up to 3 machines, with everything the planner knows: data to bring, sessions, late joiners, disks, merges."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 9 if seed % 4 else 7))
+    tasks = [
+        Task("s", f"r{j}", f"m{j % 3}", float(random.lognormal(0.3, 0.7)), dataset=f"d{j % 2}", data_gb=float(random.uniform(0, 9)),
+             output_gb=float(random.uniform(0, 2)), save_hours=0.05)
+        for j in range(count)
+    ]  # fmt: skip
+    if seed % 3 == 0:
+        shards = tuple(t.path for t in tasks if t.model == "m0")
+        tasks.append(Task("s", "merged", "m0", float(random.uniform(0.05, 0.5)), after=shards, light=True))
+    found: dict[str, dict] = {}
+    for w in range(int(random.integers(1, 4))):
+        found[f"box{w}"] = {"speed": float(random.uniform(0.5, 4))}
+        if random.random() < 0.4:
+            found[f"box{w}"] |= {"link_mb_s": float(random.uniform(1, 20))}
+        if random.random() < 0.3:
+            found[f"box{w}"] |= {"joins_hours": float(random.uniform(0, 2))}
+        if random.random() < 0.3:
+            found[f"box{w}"] |= {"session_hours": float(random.uniform(1, 4)), "session_gap_hours": float(random.uniform(0, 1))}
+        if random.random() < 0.3:
+            found[f"box{w}"] |= {"price_per_hour": float(random.uniform(0.1, 2))}
+    return tasks, machines(**found)
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_agrees_with_brute_force_on_200_instances(block):
+    for seed in range(25 * block, 25 * block + 25):
+        tasks, described = random_case(seed)
+        problem = build(tasks, described)
+        plan = find_plan(problem, seconds=3)
+        best = brute_force(problem, Goal())
+        assert plan.bound <= best + 1e-6, f"seed {seed}: the bound is above the best plan"
+        assert plan.value == pytest.approx(best, rel=1e-6), f"seed {seed}: {plan.solver}"
+        assert plan.gap < 1e-3 or problem.light, f"seed {seed}: not proven"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cost_and_budget_agree_with_brute_force(seed):
+    tasks, described = random_case(4 * seed + 1)
+    tasks = [t for t in tasks if not t.light][:5]
+    priced = {n: m.model_copy(update={"price_per_hour": 0.2 + i, "speed": 1.0 + i}) for i, (n, m) in enumerate(described.machines.items())}
+    problem = build(tasks, described.model_copy(update={"machines": priced}))
+    fastest = brute_force(problem, Goal())
+    cheap = find_plan(problem, Goal("cost", deadline=1.5 * fastest), seconds=3)
+    assert cheap.schedule.makespan <= 1.5 * fastest * (1 + 1e-6)
+    assert cheap.schedule.cost == pytest.approx(brute_force(problem, Goal("cost", deadline=1.5 * fastest)), rel=1e-4)
+    budget = 1.3 * brute_force(problem, Goal("cost"))
+    quick = find_plan(problem, Goal(budget=budget), seconds=3)
+    assert quick.schedule.cost <= budget * (1 + 1e-6)
+    assert quick.schedule.makespan == pytest.approx(brute_force(problem, Goal(budget=budget)), rel=1e-4)
+
+
+def test_music_suite_on_one_two_and_three_machines():
+    mac = {"speeds": {"melody_transformer": 6, "harmony_predictor": 4}}
+    for found, hours in (({"a": {}}, 8), ({"a": {}, "b": {}}, 4), ({"a": {}, "b": {}, "mac": mac}, 2)):
+        plan = find_plan(build(MUSIC, machines(**found)))
+        assert plan.schedule.makespan == pytest.approx(hours)
+        assert plan.gap == 0 and plan.bound == pytest.approx(hours)
+
+
+def test_large_plans_are_never_worse_than_longest_first_and_know_their_gap():
+    random = np.random.default_rng(0)
+    tasks = [Task("s", f"r{j}", "m", float(random.lognormal(0.5, 0.8))) for j in range(120)]
+    problem = build(tasks, machines(**{f"box{w}": {"speed": float(random.choice([1, 2, 4]))} for w in range(12)}))
+    plan = find_plan(problem, seconds=1.5)
+    assert plan.value <= schedule(problem, longest_first(problem)).makespan
+    assert plan.bound <= plan.value and 0 <= plan.gap < 0.05
+
+
+def test_no_solver_leaves_the_search_and_its_true_gap():
+    problem = build(MUSIC, machines(a={}, b={}))
+    plan = find_plan(problem, seconds=1, solvers=("a solver nobody has",))
+    assert plan.schedule.makespan == pytest.approx(4) and plan.gap == 0
+    assert plan.solver.startswith("longest first") and "not installed" in plan.notes[0]
+
+
+@pytest.mark.parametrize("trick", ["hangs", "dies", "lies"])
+def test_a_solver_that_hangs_dies_or_lies_costs_only_time(monkeypatch, trick):
+    """It runs in a process of its own; what it says is played through, and a bound counts only if it was proved."""
+
+    def ask(problem, goal, solver, seconds, gap, relaxed):
+        import os
+        import time
+
+        if trick == "hangs":
+            time.sleep(60)
+        if trick == "dies":
+            os.kill(os.getpid(), 9)
+        return exact.Answer(solver, np.zeros(len(problem.tasks), dtype=int), -np.inf, 0.1, f"{solver}: Optimal")
+
+    monkeypatch.setattr(exact, "_ask", ask)
+    monkeypatch.setattr(exact, "GRACE", 0.1)
+    problem = build(MUSIC, machines(a={}, b={}))
+    plan = find_plan(problem, seconds=1)
+    assert plan.bound == pytest.approx(4), "our own bound"
+    assert plan.schedule.makespan < 8, "everything on one machine was the solver's word"
+
+
+def test_sessions_cut_runs_and_cost_their_restarts():
+    task = Task("s", "long", "m", 10, save_hours=0.5)
+    described = machines(colab={"session_hours": 4, "session_gap_hours": 2, "restart_minutes": 30})
+    slot = find_plan(build([task], described)).schedule.slots[0]
+    assert len(slot.pieces) == 4, "3.5 h, and then 3 h a session"
+    assert sum(b - a for a, b in slot.pieces) == pytest.approx(10)
+    assert slot.end == pytest.approx(10 + 3 * (2 + 0.5 + 0.5))
+
+
+def test_a_merge_waits_for_its_shards_and_they_come_first():
+    shards = [Task("s", f"shard{i}", "lora", 1) for i in range(2)]
+    other = Task("s", "other", "m", 1)
+    merge = Task("s", "merged", "lora", 0.5, after=tuple(t.path for t in shards), light=True)
+    plan = find_plan(build([other, *shards, merge], machines(a={})))
+    ends = {(*plan.problem.tasks, merge)[s.task].run: s.end for s in plan.schedule.slots}
+    assert ends["merged"] == pytest.approx(2.5) and ends["other"] == pytest.approx(3)
+    assert plan.schedule.makespan == pytest.approx(3) and plan.gap == 0
+
+
+def test_a_run_that_waits_for_another_starts_after_it():
+    first, second = Task("s", "short", "m", 1), Task("s", "long", "m", 2, after=("s/short",))
+    plan = find_plan(build([second, first], machines(a={}, b={})))
+    assert plan.schedule.makespan == pytest.approx(3) and plan.gap == 0
+
+
+@pytest.mark.parametrize(
+    "tasks,found,pins,words",
+    [
+        ([Task("s", "big", "m", 1, memory_gb=64)], {"a": {"memory_gb": 8}}, {}, ["s/big", "64 GB", "a has 8"]),
+        ([Task("s", "r", "m", 1, gpus=1)], {"a": {}}, {}, ["s/r", "1 GPU"]),
+        ([Task("s", "r", "m", 1, data_gb=50)], {"a": {"disk_gb": 32}}, {}, ["s/r", "50.0 GB of disk", "32"]),
+        ([Task("s", "r", "m", 20)], {"kaggle": {"session_hours": 9}}, {}, ["s/r", "kaggle stops after 9 h", "come back"]),
+        ([Task("s", "r", "m", 5, save_hours=3)], {"colab": COLAB}, {}, ["s/r", "colab", "save more often"]),
+        ([Task("s", "r", "m", 1)], {"a": {}, "b": {}}, {"r": "a", "m": "b"}, ["s/r", "pinned to a", "to b"]),
+        ([Task("s", "r", "m", 1)], {"a": {"never": ["m"]}}, {}, ["s/r", "a does not take it"]),
+        ([Task("s", "x", "m", 1, after=("s/y",)), Task("s", "y", "m", 1, after=("s/x",))], {"a": {}}, {}, ["s/x → s/y → s/x"]),
+        ([], {"a": {}}, {}, ["nothing to plan"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_named(tasks, found, pins, words):
+    with pytest.raises(NoPlan) as refusal:
+        find_plan(build(tasks, Machines.model_validate({"machines": found, "pins": pins})))
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_a_deadline_or_budget_that_cannot_be_kept_is_said():
+    problem = build(MUSIC, machines(a={"price_per_hour": 1}))
+    with pytest.raises(NoPlan, match="deadline"):
+        find_plan(problem, Goal("cost", deadline=1))
+    with pytest.raises(NoPlan, match="budget"):
+        find_plan(problem, Goal(budget=0.5))
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("machines: {a: {speed: 0}}", ["machines.a.speed", "greater than 0"]),
+        ("machines: {a: {speeds: {x: -1}}}", ["machines.a", "'x' must be above 0"]),
+        ("machines: {a: {cors: 4}}", ["cors", "did you mean 'cores'"]),
+        ("machines: {a: {kind: mec}}\nkinds: {mac: {}}", ["machines.a.kind", "did you mean 'mac'"]),
+        ("machines: {a: {}}\npins: {x: b}", ["pins.x", "unknown machine 'b'"]),
+        ("machines: {a: {}}\nbudget: 3\nminimise: cost", ["budget belongs to"]),
+        ("machines: [a]", ["machines"]),
+        ("- a", ["expected a mapping"]),
+        ("machines: {}", ["machines"]),
+    ],
+)
+def test_mistakes_in_the_machines_file_are_named(tmp_path, text, words):
+    path = tmp_path / "machines.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        load_machines(path)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_the_shipped_machines_are_whole():
+    for path in (HOME / "config/machines.yaml", HOME / "config/examples/machines_music.yaml"):
+        assert load_machines(path).single()
+
+
+def jobs_of(*words: str) -> Jobs:
+    return Jobs(read_config(HOME, [], list(words)), HOME)
+
+
+def test_the_command_prints_the_plan_and_the_owners_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(HOME / "workflow/scripts/plan_machines.py"), "--machines", str(HOME / "config/examples/machines_music.yaml"),
+         "--config", "scale=full", "suites=kmidi", "--results", str(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("5 runs on 3 machines: 2 h") and "No plan is shorter" in done.stdout
+    assert "the owners' plan, as given: 3 h" in done.stdout
+    assert json.loads((tmp_path / "plan.json").read_text())["proven"]
+
+
+def train(results: Path, suite: str, run: str, hours: float, host: str, epochs: int) -> None:
+    folder = results / suite / "runs" / run
+    folder.mkdir(parents=True, exist_ok=True)
+    info = {
+        "run_info": {"host": host, "finished": "2999-01-01T00:00:00Z"},
+        "train_info": {"seconds": 3600 * hours, "epochs": epochs, "bytes": 0},
+    }
+    (folder / "train.json").write_text(json.dumps(info))
+
+
+def test_speeds_are_corrected_by_what_runs_took_and_only_the_rest_is_planned(tmp_path):
+    jobs = jobs_of("suites=kmidi", "scale=full")
+    described = machines(a={"host": "box-a"}, b={"host": "box-b"})
+    first = make_plan(jobs, described, tmp_path, seconds=1)
+    assert first["hours"] == pytest.approx(4) and all(r["source"] == "stated" for r in first["runs"])
+    (tmp_path / "plan.json").write_text(json.dumps(first))
+    done = next(r for r in first["runs"] if r["machine"] == "a")
+    epochs = jobs.model("kmidi", done["model"]).epochs
+    train(tmp_path, "kmidi", done["run"], 2 * done["hours"], "box-a", epochs)
+    second = make_plan(jobs, described, tmp_path, last=tmp_path / "plan.json", seconds=1)
+    assert done["run"] not in {r["run"] for r in second["runs"]}
+    assert next(m for m in second["machines"] if m["name"] == "a")["speed_correction"] == pytest.approx(0.5)
+    assert second["last"][0]["ran_on"] == "a" and second["last"][0]["actual"] == pytest.approx(2 * done["hours"])
+    # Planned again in whole: its own hours on its own machine are what they were.
+    third = make_plan(jobs, described, tmp_path, last=tmp_path / "plan.json", everything=True, seconds=1)
+    mine = next(r for r in third["runs"] if r["run"] == done["run"])
+    assert mine["source"] == "earlier" and mine["hours"] == pytest.approx(2 * done["hours"] * (1 if mine["machine"] == "a" else 0.5))
+
+
+def test_a_run_done_elsewhere_says_nothing_about_the_machine_it_was_planned_on(tmp_path):
+    jobs = jobs_of("suites=kmidi", "scale=full")
+    described = machines(a={"host": "box-a"}, b={"host": "box-b"})
+    plan = make_plan(jobs, described, tmp_path, seconds=1)
+    run = plan["runs"][0]
+    train(tmp_path, "kmidi", run["run"], 9, "a laptop", 30)
+    compared = compare(plan, tmp_path, described)
+    assert compared[0].ran_on == "" and corrected({}, compared) == {}
+
+
+def test_hours_come_from_earlier_runs_then_owners_then_preflight_then_the_limit(tmp_path):
+    jobs = jobs_of("suites=kmidi", "scale=full")
+    train(tmp_path, "kmidi", "groove_predictor", 0.5, "x", 15)
+    tasks = {t.run: t for t in list_tasks(jobs, tmp_path, done=True)}
+    assert tasks["groove_predictor"].source == "earlier"
+    assert tasks["groove_predictor"].hours == pytest.approx(1.0), "30 epochs now, 15 then"
+    assert tasks["melody_transformer"].source == "stated" and tasks["melody_transformer"].hours == 3
+    config = read_config(HOME, [], ["suites=kmidi", "scale=full"])
+    config["kmidi"] = {"models": {"harmony_predictor": {"hours": None}, "dynamics_engine": {"hours": None}}}
+    folder = tmp_path / "kmidi" / "preflight"
+    folder.mkdir()
+    (folder / "harmony_predictor.json").write_text(json.dumps({"prediction": {"minutes": 15}}))
+    tasks = {t.run: t for t in list_tasks(Jobs(config, HOME), tmp_path, done=True)}
+    assert (tasks["harmony_predictor"].source, tasks["harmony_predictor"].hours) == ("preflight", 0.25)
+    assert tasks["dynamics_engine"].source == "limit"
+
+
+def test_rules_follow_the_plan_and_do_without(tmp_path):
+    jobs = jobs_of("suites=kmidi", "scale=full")
+    path = tmp_path / "plan.json"
+    nothing = Follow(jobs, path)
+    melody, groove = (SimpleNamespace(suite="kmidi", run=r) for r in ("melody_transformer", "groove_predictor"))
+    assert nothing.priority(50)(melody) == 50 and nothing.host(melody) is None
+    path.write_text(json.dumps(make_plan(jobs, machines(here={}), tmp_path, seconds=1)))
+    here = Follow(jobs, path)
+    assert here.priority(50)(melody) > here.priority(50)(groove) >= 50, "longest first on one machine"
+    assert here.priority(20)(SimpleNamespace(suite="kmidi", dataset="lakh")) == here.priority(20)(melody), "and what it waits for"
+    assert here.host(melody) is None, "one machine is this one"
+    path.write_text(json.dumps(make_plan(jobs, machines(a={}, b={"only": ["groove_predictor"], "speed": 9}), tmp_path, seconds=1)))
+    assert Follow(jobs, path).host(groove) == "b"
+    path.write_text("{")
+    assert Follow(jobs, path).priority(50)(melody) == 50, "a broken plan is none"
+
+
+def test_advice_says_whether_it_is_worth_it_how_many_at_once_and_since_when_the_copy_paid(tmp_path):
+    jobs = jobs_of("suites=kmidi", "scale=full")
+    job = {"rule": "copy_to_local", "suite": "kmidi", "run": "lakh", "seconds": 600}
+    (tmp_path / "summary.json").write_text(json.dumps({"jobs": [job]}))
+    big = {"cores": 8, "memory_gb": 64}
+    words = " ".join(make_plan(jobs, machines(a=big, b=big), tmp_path, seconds=1)["advice"])
+    assert "worth it: a alone would take 8 h, 2.0 times as long" in words
+    assert "a has room for 8 runs at once" in words
+    assert "local copy of lakh took 10 min" in words and "after the first of 110 epochs" in words
+    assert "ends between" in words
+
+
+def test_a_machine_left_open_is_this_one(tmp_path):
+    plan = make_plan(jobs_of("suites=kmidi", "scale=full"), machines(here={"slots": None}), tmp_path, seconds=1)
+    assert plan["machines"][0]["slots"] >= 1
+
+
+def test_promoted_runs_are_planned_after_those_they_are_chosen_from(tmp_path):
+    jobs = jobs_of("suites=mono_to_3d")
+    plan = make_plan(jobs, machines(a={}, b={}), tmp_path, seconds=1)
+    ends = {r["run"]: (r["start"], r["end"]) for r in plan["runs"]}
+    slots = [name for name in ends if name.startswith("promoted")]
+    assert len(slots) == jobs.promote("mono_to_3d").keep
+    assert all(ends[s][0] >= max(ends[r.name][1] for r in jobs.candidates("mono_to_3d")) - 1e-9 for s in slots)

@@ -1,0 +1,85 @@
+"""WAV files read straight from their bytes: the samples are those of `wave` and soundfile, and odd headers have decisions."""
+
+import io
+import wave
+
+import numpy as np
+import odd_wav
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from test_audio import FEATURES, coded, read, tone
+from trainyard.data.audio import decode
+from trainyard.data.refused import Refused
+from trainyard.data.wav import open_wav
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+def test_samples_are_those_of_the_wave_module(subtype, channels):
+    rng = np.random.default_rng(channels)
+    data = coded(rng.uniform(-1, 1, (801, channels)), subtype=subtype)
+    with wave.open(io.BytesIO(data)) as file:
+        raw, width = file.readframes(file.getnframes()), file.getsampwidth()
+    mine = open_wav(data).samples(0, 801)
+    if width == 3:  # in the upper bytes of int32
+        assert not (mine & 0xFF).any()
+        mine = mine.view(np.uint8).reshape(801, channels, 4)[..., 1:]
+    assert mine.tobytes() == raw
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_kind_decodes_to_what_soundfile_reads(subtype, kind, channels):
+    if not soundfile.check_format(kind, subtype):
+        pytest.skip(f"libsndfile writes no {kind} of {subtype}")
+    rng = np.random.default_rng(0)
+    data = coded(rng.uniform(-0.9, 0.9, (1000, channels)), subtype=subtype, kind=kind)
+    expected = soundfile.read(io.BytesIO(data), always_2d=True)[0].mean(1)
+    mine, rate = decode(data, 1.0, False)
+    assert rate == 8000 and np.allclose(mine, expected / np.abs(expected).max(), atol=1e-7)
+
+
+@given(st.integers(0, 4000), st.integers(1, 4000))
+def test_only_what_is_kept_is_read(start, count):
+    mine = open_wav(odd_wav.wav()).samples(start, start + count)[:, 0]
+    assert np.array_equal(mine, odd_wav.TONE[start : start + count])
+
+
+@pytest.mark.parametrize("name", odd_wav.SAME)
+def test_an_odd_header_around_good_samples_does_no_harm(name):
+    assert np.array_equal(decode(odd_wav.SAME[name], 1.0, False)[0], decode(odd_wav.SAME["plain"], 1.0, False)[0])
+
+
+@pytest.mark.parametrize("name", odd_wav.REFUSED)
+def test_what_cannot_be_read_is_refused_in_words(name):
+    data, reason = odd_wav.REFUSED[name]
+    with pytest.raises(Refused, match=reason):
+        read(data)
+    with pytest.raises(Refused) as refusal:
+        read(data)
+    assert "object at 0x" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("FLAC", None), ("MP3", None), ("OGG", None), ("AIFF", None), ("AU", None)])
+def test_a_recording_of_another_format_may_be_called_wav(kind, subtype):
+    assert read(coded(tone(), kind=kind, subtype=subtype))["frames"] >= 60
+
+
+def test_a_data_part_that_is_too_small_is_believed():
+    """As every other reader does: what is behind it may be anything."""
+    assert open_wav(odd_wav.wav(size=1000)).frames == 500
+
+
+@given(st.binary(max_size=24), st.integers(0, 60))
+def test_a_damaged_header_is_read_or_refused(noise, at):
+    data = bytearray(odd_wav.wav())
+    data[at : at + len(noise)] = noise
+    try:
+        x, _ = decode(bytes(data), FEATURES.seconds, True)
+    except Refused as reason:
+        assert str(reason)
+    else:
+        assert np.isfinite(x).all() and np.abs(x).max() == 1

@@ -1,0 +1,140 @@
+"""The machines that work can be planned on (config/machines.yaml), typed and checked."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from trainyard.config.base import ConfigError, Frozen, nearest
+from trainyard.config.load import merge, validate
+
+
+class Machine(Frozen):
+    """One machine, or `count` equal ones."""
+
+    kind: str | None = Field(None, description="kind whose values it starts from")
+    host: str | None = Field(None, description="host name that it reports; null: its own name here, and any host where it is the only one")
+    count: int = Field(1, ge=1, le=10000, description="how many of them; more than one are called name-1, name-2, …")
+    cores: int | None = Field(None, ge=1, description="CPU cores; null: as many as this machine has")
+    memory_gb: float | None = Field(None, gt=0, description="memory, GB; null: as much as this machine has")
+    disk_gb: float | None = Field(None, gt=0, description="free disk, GB; null: not asked")
+    gpus: int = Field(0, ge=0, description="GPUs; an MPS device of a Mac counts as one")
+    slots: int | None = Field(
+        1, ge=1, le=1000, description="trainings at once, each with an equal share of memory and GPUs; null: as `trainyard recommend` says"
+    )
+    speed: float = Field(1.0, gt=0, description="how many times as fast a training is as on the machine that the stated hours are for")
+    speeds: dict[str, float] = Field({}, description="speed of single models, by patterns on suite, model or suite/model; the first counts")
+    link_mb_s: float | None = Field(None, gt=0, description="MB/s at which data reach it; null: they are there")
+    session_hours: float | None = Field(None, gt=0, description="hours after which it stops; training goes on from a checkpoint")
+    session_gap_hours: float | None = Field(None, ge=0, description="hours until it can be started again; null: it does not come back")
+    restart_minutes: float = Field(5, ge=0, description="minutes from a start to training again")
+    joins_hours: float = Field(0, ge=0, description="hours from now until it is there")
+    price_per_hour: float = Field(0, ge=0, description="what an hour of it costs, in any one currency")
+    only: tuple[str, ...] = Field((), description="only these suites, models or runs (patterns)")
+    never: tuple[str, ...] = Field((), description="never these suites, models or runs (patterns)")
+
+    @model_validator(mode="after")
+    def _fast(self):
+        for pattern, speed in self.speeds.items():
+            if not speed > 0:
+                raise ValueError(f"speeds: '{pattern}' must be above 0, found {speed}")
+        return self
+
+    def takes(self, labels: tuple[str, ...]) -> bool:
+        """Whether `only` and `never` let a run with these names here."""
+        return (not self.only or _fits(self.only, labels)) and not _fits(self.never, labels)
+
+    def speed_of(self, labels: tuple[str, ...]) -> float:
+        """Speed for a run with these names."""
+        return next((s for pattern, s in self.speeds.items() if _fits((pattern,), labels)), self.speed)
+
+
+class Machines(Frozen):
+    """Machines, kinds of machines, and what the plan is to do with them."""
+
+    kinds: dict[str, dict[str, Any]] = Field({}, description="values that machines of a kind share; `more: false` keeps it out of what-if")
+    machines: dict[str, Machine] = Field({}, min_length=1, description="the machines by name")
+    pins: dict[str, str] = Field({}, description="runs that must go to a machine: pattern on suite, model or run → machine")
+    minimise: Literal["time", "cost"] = Field("time", description="time: the whole is done soonest; cost: it costs least")
+    deadline_hours: float | None = Field(None, gt=0, description="all must be done by then (with minimise: cost)")
+    budget: float | None = Field(None, gt=0, description="it must not cost more (with minimise: time)")
+    given: dict[str, dict[str, tuple[str, ...]]] = Field(
+        {}, description="plans made by hand, for comparison: name → machine → runs or models (patterns)"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if self.minimise == "cost" and self.budget is not None:
+            raise ValueError("budget belongs to minimise: time; for minimise: cost give deadline_hours")
+        if self.minimise == "time" and self.deadline_hours is not None:
+            raise ValueError("deadline_hours belongs to minimise: cost; for minimise: time give budget")
+        return self
+
+    def single(self) -> dict[str, Machine]:
+        """Every machine by its own name, counts spelled out."""
+        found = {}
+        for name, machine in self.machines.items():
+            one = machine.model_copy(update={"count": 1})
+            names = [name] if machine.count == 1 else [f"{name}-{i}" for i in range(1, machine.count + 1)]
+            for key in names:
+                if key in found:
+                    raise ConfigError(f"machines: two machines are called '{key}'; rename one")
+                found[key] = one
+        return found
+
+    def of_host(self, host: str) -> str | None:
+        """The machine that has this host name; the only one there is has any."""
+        single = self.single()
+        if len(single) == 1:
+            return next(iter(single))
+        return next((name for name, m in single.items() if host and host in (m.host, name)), None)
+
+    def one_more(self) -> dict[str, Machine]:
+        """A machine of every kind, for what one more would bring; machines without a kind count as their own."""
+        kinds = {k: validate(Machine, {key: v for key, v in values.items() if key != "more"}, f"kinds.{k}")
+                 for k, values in self.kinds.items() if values.get("more", True)}  # fmt: skip
+        return kinds | {name: m.model_copy(update={"count": 1}) for name, m in self.machines.items() if m.kind is None}
+
+
+def _fits(patterns: tuple[str, ...], labels: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(label, p) for p in patterns for label in labels)
+
+
+def load_machines(path: Path) -> Machines:
+    """Read and check a machines file; a machine's own values go over its kind's. Raises ConfigError."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; machines are described in config/README.md") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with `machines:`")
+    for key in ("machines", "kinds"):
+        if not isinstance(data.get(key) or {}, dict) or not all(isinstance(v or {}, dict) for v in (data.get(key) or {}).values()):
+            raise ConfigError(f"{path}: {key}: expected names, each with its values below")
+    kinds = {name: values or {} for name, values in (data.get("kinds") or {}).items()}
+    data["kinds"] = kinds
+    for name, own in (data.get("machines") or {}).items():
+        own = own or {}
+        kind = own.get("kind")
+        if kind is None:
+            continue
+        if kind not in kinds:
+            raise ConfigError(f"{path}: machines.{name}.kind: unknown kind '{kind}'{nearest(kind, list(kinds))}")
+        shared = {k: v for k, v in kinds[kind].items() if k != "more"}
+        data["machines"][name] = merge(shared, own)
+    data["machines"] = {k: v or {} for k, v in (data.get("machines") or {}).items()}
+    machines = validate(Machines, data, str(path))
+    machines.one_more()
+    names = list(machines.single())
+    for pattern, name in machines.pins.items():
+        if name not in names:
+            raise ConfigError(f"{path}: pins.{pattern}: unknown machine '{name}'{nearest(name, names)}")
+    for plan, parts in machines.given.items():
+        for name in parts:
+            if name not in names:
+                raise ConfigError(f"{path}: given.{plan}: unknown machine '{name}'{nearest(name, names)}")
+    return machines

@@ -1,0 +1,71 @@
+"""How the rules follow results/plan.json: what starts first, and on which machine. Neither is a param, so a new plan reruns nothing."""
+
+import json
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from trainyard.dag.jobs import Jobs
+
+PLAN = Path("results/plan.json")
+SPAN = 49  # priorities of the plan lie between a rule's own and that much above
+
+
+class Follow:
+    """Priorities and hosts of the plan; without a plan, the rules' own priorities and no host."""
+
+    def __init__(self, jobs: Jobs, path: Path = PLAN):
+        self.jobs, self.path = jobs, path
+
+    @cached_property
+    def _runs(self) -> list[dict[str, Any]]:
+        return [r for r in read_plan(self.path).get("runs", []) if r.get("machine")]
+
+    @cached_property
+    def _hosts(self) -> dict[tuple[str, str], str]:
+        """Machine of each run; nothing where the plan knows one machine only: that is this one."""
+        found = {(r["suite"], r["run"]): str(r["machine"]) for r in self._runs}
+        return found if len(set(found.values())) > 1 else {}
+
+    @cached_property
+    def _ranks(self) -> dict[tuple[str, str], int]:
+        """1 … SPAN by planned start, the longer first where two start together; higher starts first."""
+        ordered = sorted(self._runs, key=lambda r: (r["start"], -r["hours"]))
+        return {(r["suite"], r["run"]): 1 + round((SPAN - 1) * (1 - i / max(1, len(ordered) - 1))) for i, r in enumerate(ordered)}
+
+    def host(self, wildcards: Any) -> str | None:
+        """The machine that a run is planned on."""
+        return self._hosts.get((wildcards.suite, wildcards.run))
+
+    def priority(self, own: int) -> Callable[[Any], int]:
+        """Priority function of a rule: its own, raised by the rank of the first run that the job serves."""
+        return partial(_priority, self, own)
+
+    def rank(self, wildcards: Any) -> int:
+        """Rank of a job with a run, model or dataset wildcard: that of the first run that needs it."""
+        if not self._ranks:
+            return 0
+        suite = wildcards.suite
+        if hasattr(wildcards, "run"):
+            return self._ranks.get((suite, wildcards.run), 0)
+        served = [r for r in self.jobs.runs if r.suite == suite and self._serves(wildcards, r.model)]
+        return max((self._ranks.get((suite, r.name), 0) for r in served), default=0)
+
+    def _serves(self, wildcards: Any, model: str) -> bool:
+        if hasattr(wildcards, "model"):
+            return model == wildcards.model
+        return self.jobs.model(wildcards.suite, model).dataset == getattr(wildcards, "dataset", None)
+
+
+def _priority(follow: Follow, own: int, wildcards: Any) -> int:
+    return own + follow.rank(wildcards)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The plan; empty where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}

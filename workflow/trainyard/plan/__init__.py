@@ -1,0 +1,1 @@
+"""Which run on which machine: a plan with a lower bound of its own."""

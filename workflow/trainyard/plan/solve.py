@@ -1,0 +1,192 @@
+"""The best plan in the time allowed, with the gap to a bound of our own: exact where it is small, searched where it is not."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainyard.plan.bound import lower_bound
+from trainyard.plan.exact import SOLVERS, Answer, solve
+from trainyard.plan.problem import NoPlan, Problem
+from trainyard.plan.schedule import Schedule, schedule
+from trainyard.plan.search import Goal, Loads, improve, longest_first
+
+SMALL = 400  # tasks × lanes that are solved exactly at once
+PROGRAM = 20_000  # tasks × lanes above which no integer program is built
+PATIENT = 6.0  # seconds that an integer program of such a size is worth starting with
+CLOSE = 0.002  # gap at which it may stop
+TIGHT = 1e-6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An assignment, its schedule and how good it is: no plan has a value below `bound`."""
+
+    problem: Problem
+    goal: Goal
+    assigned: np.ndarray
+    schedule: Schedule
+    bound: float
+    solver: str
+    seconds: float  # all of planning
+    solving: float = 0.0  # of the solver alone
+    notes: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> float:
+        """What was made small: hours, or cost."""
+        return self.schedule.cost if self.goal.minimise == "cost" else self.schedule.makespan
+
+    @property
+    def gap(self) -> float:
+        """How much better than this plan any plan can be, as a share of the bound; 0 is proof of the best."""
+        if self.value <= self.bound * (1 + TIGHT) + 1e-9:
+            return 0.0
+        return self.value / self.bound - 1 if self.bound > 0 else np.inf
+
+
+def find_plan(problem: Problem, goal: Goal | None = None, seconds: float = 5.0, solvers: tuple[str, ...] = SOLVERS) -> Plan:
+    """Plan within about `seconds`. Raises NoPlan where deadline, budget or disk cannot be kept."""
+    return _Planning(problem, goal or Goal(), seconds, solvers).plan()
+
+
+class _Planning:
+    """The best assignment so far, the best bound so far, and how both were found."""
+
+    def __init__(self, problem: Problem, goal: Goal, seconds: float, solvers: tuple[str, ...]):
+        self.problem, self.goal, self.seconds, self.solvers = problem, goal, seconds, solvers
+        self.start = time.monotonic()
+        self.size = len(problem.tasks) * len(problem.lanes)
+        self.best = longest_first(problem)
+        self.word = "longest first"
+        self.notes: list[str] = []
+        self.solving = 0.0
+        self.bound = _bound(problem, goal, self.best, rounds=60 if self.size > PROGRAM else 300)
+
+    def plan(self) -> Plan:
+        if self.size <= SMALL:
+            self._exactly()
+        if self.word == "longest first" and not self.done:
+            self._searched()
+        elif not self.done:
+            # Where trainings wait for each other the program is a relaxation: its answer may be bettered.
+            self._improved(min(0.1, max(0.05, self.left)), self.word)
+        played = schedule(self.problem, self.best)
+        took = time.monotonic() - self.start
+        return _kept(Plan(self.problem, self.goal, self.best, played, self.bound, self.word, took, self.solving, tuple(self.notes)))
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.monotonic() - self.start)
+
+    @property
+    def done(self) -> bool:
+        return _value(self.problem, self.goal, self.best) <= self.bound * (1 + TIGHT) + 1e-9
+
+    def _take(self, assigned: np.ndarray, word: str) -> bool:
+        """Keep an assignment if it is better."""
+        better = _value(self.problem, self.goal, assigned) < _value(self.problem, self.goal, self.best) - 1e-12
+        if better:
+            self.best, self.word = assigned, word
+        return better
+
+    def _raise(self, bound: float) -> None:
+        self.bound = max(self.bound, min(bound, _value(self.problem, self.goal, self.best)))
+
+    def _improved(self, seconds: float, word: str, seed: int = 0, start: np.ndarray | None = None) -> None:
+        begin = self.best if start is None else start
+        self._take(improve(self.problem, begin, self.goal, seconds, seed, enough=self.bound * (1 + TIGHT)), word)
+
+    def _answer(self, seconds: float, gap: float = 0.0, relaxed: bool = False) -> Answer | None:
+        """Of the first solver that has one: the next where one is missing, hangs or fails."""
+        for solver in self.solvers:
+            if seconds <= 0:
+                break
+            answer = solve(self.problem, self.goal, solver, max(0.5, seconds), gap, relaxed)
+            if np.isposinf(answer.bound):
+                raise NoPlan(f"no plan keeps all limits (deadline, budget, disk, sessions): {answer.said}")
+            if answer.assigned is not None:
+                return answer
+            self.notes.append(answer.said)
+        return None
+
+    def _exactly(self) -> None:
+        answer = self._answer(self.left)
+        if answer is not None and answer.assigned is not None:
+            self._take(answer.assigned, answer.solver)
+            self._raise(answer.bound)
+            self.word, self.solving = answer.solver, answer.seconds
+
+    def _searched(self) -> None:
+        """Moves and swaps; from the linear program's answer and the integer program's too, where there is time for them."""
+        word = "longest first, then moves and swaps"
+        self._improved(min(0.1 * self.seconds, 2.0), word)
+        self.word = word
+        if self.goal.plain and self.size > SMALL:
+            self._raise(_bound(self.problem, self.goal, self.best, rounds=300))
+            if self.size <= PROGRAM:
+                self._rounded()
+        if SMALL < self.size <= PROGRAM and self.left > PATIENT and not self.done:
+            answer = self._answer(0.8 * self.left, CLOSE)
+            if answer is not None and answer.assigned is not None:
+                self._raise(answer.bound)
+                self._take(answer.assigned, f"{answer.solver}, then moves and swaps")
+        if not self.done:
+            self._improved(max(0.05, self.left), self.word, seed=1)
+
+    def _rounded(self) -> None:
+        """Start again from the linear program's answer: at most one task a lane is divided there."""
+        answer = self._answer(0.5 * self.left, relaxed=True)
+        if answer is not None and answer.assigned is not None:
+            self._raise(answer.bound)
+            word = f"{answer.solver}'s linear program, rounded, then moves and swaps"
+            self._improved(min(1.0, 0.3 * max(0.0, self.left)), word, seed=2, start=_placed(self.problem, answer.assigned))
+
+
+def _value(problem: Problem, goal: Goal, assigned: np.ndarray) -> float:
+    """What an assignment is worth when it is played through."""
+    played = schedule(problem, assigned)
+    ends = played.finish.copy()
+    if goal.minimise == "time":
+        ends[int(ends.argmax())] = max(ends.max(), played.makespan)
+    value = goal.value(problem, ends) if not goal.plain else played.makespan
+    return value if Loads(problem, assigned).disk_ok() else value + 1e9
+
+
+def _bound(problem: Problem, goal: Goal, assigned: np.ndarray, rounds: int) -> float:
+    """Lower bound of the goal; for cost: every task on the machine where its own hours cost least."""
+    if goal.minimise == "time":
+        made = schedule(problem, assigned).makespan
+        return lower_bound(problem, made if goal.plain else max(made, float(problem.hours[np.isfinite(problem.hours)].sum())), rounds)
+    price = np.array(
+        [problem.machines[lane.machine].price_per_hour / (problem.machines[lane.machine].slots or 1) for lane in problem.lanes]
+    )
+    hours = np.where(np.isfinite(problem.hours), problem.hours, 1e9)
+    return float((hours * price).min(axis=1).sum())
+
+
+def _placed(problem: Problem, shares: np.ndarray) -> np.ndarray:
+    """Whole tasks where the linear program put them; divided ones, longest first, where they end soonest."""
+    whole = shares.max(axis=1) > 1 - 1e-6
+    assigned = shares.argmax(axis=1)
+    rest = [lane.joins for lane in problem.lanes] + np.bincount(
+        assigned[whole], problem.hours[np.flatnonzero(whole), assigned[whole]], len(problem.lanes)
+    )
+    for j in sorted(np.flatnonzero(~whole), key=lambda j: -problem.hours[j].min()):
+        w = int((rest + problem.hours[j]).argmin())
+        assigned[j], rest[w] = w, rest[w] + problem.hours[j, w]
+    return assigned
+
+
+def _kept(plan: Plan) -> Plan:
+    """The plan, if it keeps deadline, budget, sessions and disk; NoPlan with the figure that does not fit otherwise."""
+    goal, played = plan.goal, plan.schedule
+    if not np.isfinite(played.makespan):
+        raise NoPlan("no plan fits into the machines' sessions: some stop for good before their runs are done (session_gap_hours)")
+    if goal.deadline is not None and played.makespan > goal.deadline * (1 + 1e-9):
+        raise NoPlan(f"no plan was found that is done within {goal.deadline:g} h; the best found takes {played.makespan:.2f} h")
+    if goal.budget is not None and played.cost > goal.budget * (1 + 1e-9):
+        raise NoPlan(f"no plan was found within the budget of {goal.budget:g}; the best found costs {played.cost:.2f}")
+    if not Loads(plan.problem, plan.assigned).disk_ok():
+        raise NoPlan("no plan was found in which every machine's disk holds its runs and their data; give disk_gb, or fewer runs")
+    return replace(plan, bound=min(plan.bound, plan.value))

@@ -1,0 +1,147 @@
+"""The runs of a configuration as tasks, with hours from earlier runs, else from their owners' word, else from preflight."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainyard.dag.jobs import Jobs
+from trainyard.data.files import read_json
+from trainyard.plan.problem import Task, labels_of
+
+# How far off each source was found to be, as factors on its figure.
+RANGE = {"earlier": (0.8, 1.25), "stated": (0.6, 1.6), "preflight": (0.6, 1.8), "limit": (0.02, 1.0)}
+MERGE_HOURS = 1 / 60
+ADAM = 3  # a checkpoint holds weights and two moments
+Rate = Callable[[str, tuple[str, ...]], float]  # speed of a host, for a run with these names
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an earlier run took: hours, epochs, and where it ran."""
+
+    hours: float
+    epochs: int
+    host: str
+    size_gb: float
+
+
+def measured(results: Path, suite: str, run: str) -> Measured | None:
+    """What train.json says; None where there is none, or one of another form."""
+    found = _json(results / suite / "runs" / run / "train.json")
+    try:
+        info, about = found["train_info"], found.get("run_info") or {}
+        return Measured(
+            float(info["seconds"]) / 3600, int(info.get("epochs") or 0), str(about.get("host") or ""), float(info.get("bytes") or 0) / 1e9
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def list_tasks(jobs: Jobs, results: Path, rate: Rate = lambda host, labels: 1.0, done: bool = False) -> list[Task]:
+    """A task for every training, promoted run, found script and merge. `rate` turns hours measured somewhere into those of speed 1.
+
+    Without `done`, runs whose outputs are there are left out: what is planned is what is still to do.
+    """
+    tasks: list[Task] = []
+    finished: set[str] = set()
+    for run in jobs.runs:
+        if not done and is_done(results, run.suite, run.name):
+            finished.add(f"{run.suite}/{run.name}")
+            continue
+        tasks.append(_training(jobs, results, run, rate))
+    for slot in jobs.slots:
+        if done or not is_done(results, slot.suite, slot.name):
+            tasks.append(_promoted(jobs, slot, [_training(jobs, results, run, rate) for run in slot.of], finished))
+    for script in jobs.scripts:
+        if not done and is_done(results, script.suite, script.name):
+            continue
+        discover = jobs.discover(script.suite)
+        stated = (discover.hours, "stated") if discover.hours else (discover.minutes / 60, "limit")
+        hours, source = _earlier(results, script.suite, script.name, script.name, 0, rate) or stated
+        tasks.append(_ranged(Task(script.suite, script.name, script.name, hours, source, memory_gb=1.5, save_hours=hours)))
+    for suite in jobs.active_suites():
+        for model in jobs.merged_models(suite):
+            if done or not (results / suite / "merged" / model / "accepted.json").exists():
+                after = tuple(f"{suite}/{r.name}" for r in jobs.shards(suite, model))
+                waits = tuple(path for path in after if path not in finished)
+                tasks.append(Task(suite, f"{model}-merged", model, MERGE_HOURS, "merge", 0.5, 3.0, after=waits, light=True))
+    return tasks
+
+
+def is_done(results: Path, suite: str, run: str) -> bool:
+    return (results / suite / "runs" / run / "train.json").exists()
+
+
+def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
+    model = jobs.model(run.suite, run.model)
+    data = data_gb(results, run.suite, model.dataset)
+    parts = max(1, jobs.dataset(run.suite, model.dataset).shards) if run.shard else 1
+    known = _earlier(results, run.suite, run.name, run.model, model.epochs, rate) or _alike(jobs, results, run, rate)
+    if known is None and model.hours:
+        known = model.hours, "stated"
+    hours, source = known or _predicted(results, run) or (model.runtime / 60, "limit")
+    before = measured(results, run.suite, run.name)
+    size = before.size_gb if before else 0.0
+    save = model.checkpoint
+    between = [hours * save.every_epochs / model.epochs] if save.every_epochs else []
+    between += [save.every_minutes / 60] if save.every_minutes else []
+    return _ranged(Task(
+        run.suite, run.name, run.model, hours, source, dataset=f"{run.suite}/{model.dataset}", data_gb=data / parts,
+        memory_gb=model.mem_mb / 1000, gpus=model.gpu, threads=model.threads, epochs=model.epochs,
+        output_gb=size * (1 + ADAM * (save.keep + 1)), save_hours=min(between, default=hours),
+    ))  # fmt: skip
+
+
+def _promoted(jobs: Jobs, slot: Any, candidates: list[Task], finished: set[str]) -> Task:
+    """A promoted run, which may be any of several: as long and as large as the most of them, for the epochs that are left."""
+    promote = jobs.promote(slot.suite)
+    longest = max(candidates, key=lambda t: t.hours)
+    return replace(
+        longest, run=slot.name, model=slot.gathered, hours=longest.hours * (promote.to_epochs / promote.from_epochs - 1),
+        epochs=promote.to_epochs - promote.from_epochs, low=0.5 * longest.low, memory_gb=max(t.memory_gb for t in candidates),
+        gpus=max(t.gpus for t in candidates), after=tuple(t.path for t in candidates if t.path not in finished),
+    )  # fmt: skip
+
+
+def _ranged(task: Task) -> Task:
+    low, high = RANGE[task.source]
+    return replace(task, low=low, high=high)
+
+
+def _earlier(results: Path, suite: str, run: str, model: str, epochs: int, rate: Rate) -> tuple[float, str] | None:
+    """Hours at speed 1 of the same run before, for the epochs it has now."""
+    before = measured(results, suite, run)
+    if before is None or before.hours <= 0:
+        return None
+    more = epochs / before.epochs if epochs and before.epochs else 1.0
+    return before.hours * more * rate(before.host, labels_of(suite, model, run)), "earlier"
+
+
+def _alike(jobs: Jobs, results: Path, run: Any, rate: Rate) -> tuple[float, str] | None:
+    """Hours of the model's other folds, shards or seeds."""
+    epochs = jobs.model(run.suite, run.model).epochs
+    others = [r.name for r in jobs.runs if (r.suite, r.model) == (run.suite, run.model) and r.name != run.name]
+    found = [e[0] for e in (_earlier(results, run.suite, name, run.model, epochs, rate) for name in others) if e]
+    return (sum(found) / len(found), "earlier") if found else None
+
+
+def _predicted(results: Path, run: Any) -> tuple[float, str] | None:
+    """Hours that the model's preflight predicts."""
+    prediction = _json(results / run.suite / "preflight" / f"{run.model}.json").get("prediction")
+    minutes = prediction.get("minutes") if isinstance(prediction, dict) else None
+    return (float(minutes) / 60, "preflight") if isinstance(minutes, int | float) and minutes > 0 else None
+
+
+def data_gb(results: Path, suite: str, dataset: str) -> float:
+    """GB of a data set's packs, as far as they are made."""
+    folder = results / suite / "packs" / dataset
+    return sum(f.stat().st_size for f in folder.glob("*") if f.is_file()) / 1e9 if folder.is_dir() else 0.0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
