@@ -1,4 +1,4 @@
-# make setup | run | plan | test | lint | lock | docs | benchmarks | clean. Everything is installed below .venv and .bench; outside this
+# make setup | run | plan | test | test-machines | lint | lock | docs | benchmarks | clean. Everything is installed below .venv and .bench; outside this
 # folder only caches are written.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ PROFILES := default local slurm ec2 codespace
 FIND_LINKS := $(foreach folder,$(PIP_FIND_LINKS),--find-links $(folder))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run plan test setup lint lock docs benchmarks clean
+.PHONY: run plan test test-machines setup lint lock docs benchmarks clean
 
 run: setup
 	@$(BIN)/snakemake --profile profiles/local $$($(BIN)/trainyard recommend --flags) $(ARGS)
@@ -16,6 +16,10 @@ plan: setup
 
 test: setup
 	@$(BIN)/pytest -n 2 $(ARGS)
+
+# Real Slurm, sshd and an object store on this machine; root on Debian or Ubuntu, skipped with the reason elsewhere.
+test-machines: setup
+	@$(BIN)/pytest tests/machines -rs $(ARGS)
 
 setup: .setup/done
 
