@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from trainyard.data.chat import ChatReader
 from trainyard.data.refused import Refused
 
 
@@ -58,3 +59,19 @@ class TwoFileReader(NumberReader):
 
     def read(self, blobs, sample):
         return {"sum": np.float32(float(blobs[0]) + float(blobs[1]))}, {}
+
+
+class SlowNumberReader(NumberReader):
+    """Takes its time, so that a copy can be killed in the middle."""
+
+    def read(self, blobs, sample):
+        time.sleep(0.01)
+        return super().read(blobs, sample)
+
+
+class SlowRowReader(ChatReader):
+    """The same for rows."""
+
+    def read(self, blobs, sample):
+        time.sleep(0.001)
+        return super().read(blobs, sample)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trainyard.data.copy as copy_module
+import trainyard.data.copy_folder as copy_folder
 import trainyard.data.decoding as decoding
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
@@ -232,7 +232,7 @@ def test_a_split_with_nothing_left_is_one_clear_error_and_leaves_nothing(tmp_pat
 
 def test_a_disk_that_would_not_hold_it_is_said_before_it_is_full(tmp_path: Path, monkeypatch) -> None:
     root = numbers(tmp_path, 300)
-    monkeypatch.setattr(copy_module, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(copy_folder, "free_bytes", lambda path: 1000)
     with pytest.raises(DataError, match="GB are missing; make room"):
         run(root, settings())
     assert list((tmp_path / "packs").iterdir()) == []
@@ -336,11 +336,11 @@ copy.run(out, str(out / "q.csv"), str(out / "s.json"))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
-    while not list(out.glob(".copy-*/.*")) and time.monotonic() < end:
+    while not list(out.glob(".copy/.*")) and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert [p for p in out.iterdir() if not p.name.startswith(".copy-")] == []
+    assert [p for p in out.iterdir() if p.name != ".copy"] == []
     (root / "005.txt").write_text("105")
     run(root, settings())
     assert sorted(p.name for p in out.iterdir()) == [

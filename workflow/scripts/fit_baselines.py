@@ -8,7 +8,7 @@ feature statistics, an n-gram). Fitted on the training split, predicted for vali
 import argparse
 import importlib
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -32,10 +32,11 @@ def main() -> None:
         settings["base_model"] = args.base_model
     fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines
     table = PredictionTable()
-    with joined(args.train) as pack:
+    near = by_name("trainyard.data.near").bring_near([*args.train, args.validation, args.test])
+    with joined([near[path] for path in args.train]) as pack:
         train = open_view(pack, "train", settings["fold"])
         for split in ("validation", "test"):
-            held = open_view(getattr(args, split), split, settings["fold"])
+            held = open_view(near[getattr(args, split)], split, settings["fold"])
             for baseline in fit(settings, train, held):
                 table.add(held.pack, baseline.items, split, baseline.parts, level=baseline.level, name=baseline.name)
                 print(f"{split}: {baseline.level}: {baseline.name}: {', '.join(baseline.parts)}")

@@ -61,11 +61,13 @@ def main() -> int:
     settings = promoted.long if promoted else read_settings(args.settings)
     code = json.loads(args.code)[settings["model"]] if args.code.startswith("{") else args.code
     name = promoted.slot if promoted else settings["run"]
+    # Before a GPU is held: it would wait for the copy.
+    near = by_name("trainyard.data.near").bring_near([args.train, args.validation, args.test], stop=stop.requested)
     device = by_name("trainyard.host.slots").hold_gpu(args.device, f"{settings['suite']}/{name}", args.gpu_slots, stop.requested)
     if device is None:
         print(f"stopped: {stop.reason}, while waiting for a GPU", file=sys.stderr)
         return RESUME_ME
-    packs = {"train": args.train, "validation": args.validation, "test": args.test}
+    packs = {split: near[getattr(args, split)] for split in ("train", "validation", "test")}
     paths = {"base_model": args.base_model} if args.base_model else {}
     try:
         with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints):

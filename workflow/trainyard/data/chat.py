@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.data.files import replacing
+from trainyard.data.growing import GrowingFile
 from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
@@ -193,14 +195,16 @@ class ChatPack:
 
 
 class ChatWriter:
-    """Writes a ChatPack row by row, with PackWriter's interface; nothing is left behind when the block fails."""
+    """Writes a ChatPack row by row, with PackWriter's interface; nothing is left behind when the block fails, unless `keep`."""
 
-    def __init__(self, path: str | os.PathLike, meta: dict[str, Any] | None = None):
+    def __init__(self, path: str | os.PathLike, meta: dict[str, Any] | None = None, keep: bool = False):
         self.path, self.length = Path(path), 0
+        self._keep, self._finished = keep, False
+        self._part = self.path.with_name(f".{self.path.name}.part" if keep else f".{self.path.name}.{os.getpid()}.part")
+        self._file: GrowingFile | None = None
 
     def __enter__(self):
-        self._replacing = replacing(self.path)
-        self._file = open(self._replacing.__enter__(), "wb")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         return self
 
     def add(self, fixed: dict[str, np.ndarray], ragged: dict[str, Any]) -> None:
@@ -212,9 +216,36 @@ class ChatWriter:
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
         except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
             line = json.dumps(row, separators=(",", ":")).encode()
-        self._file.write(line + b"\n")
+        self._lines().append(line + b"\n")
         self.length += 1
 
-    def __exit__(self, *failure):
-        self._file.close()
-        return self._replacing.__exit__(*failure)
+    def mark(self) -> dict[str, Any]:
+        """What `resume` needs to go on behind the last row."""
+        return {"length": self.length, "part": self._lines().mark()}
+
+    def resume(self, mark: dict[str, Any]) -> None:
+        """Go on behind a mark. Raises ValueError when the part no longer holds what was written."""
+        self._file, self.length = GrowingFile(self._part, mark["part"]), mark["length"]
+
+    def finish(self) -> None:
+        """Put the pack into place; the part stays until the block is left."""
+        lines = self._lines()
+        lines.close()
+        with replacing(self.path) as temporary:
+            shutil.copyfile(lines.path, temporary)
+        self._finished = True
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None and not self._finished:
+                self.finish()
+        finally:
+            if self._file is not None:
+                self._file.close()
+            if kind is None or not self._keep:
+                self._part.unlink(missing_ok=True)
+
+    def _lines(self) -> GrowingFile:
+        if self._file is None:
+            self._file = GrowingFile(self._part)
+        return self._file

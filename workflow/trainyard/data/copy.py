@@ -2,17 +2,15 @@
 
 Splits are packed in the order test, validation, train, so that of equal contents the one in the earlier split stays and no
 content is in two. Within a pack, samples lie in the order of the index, whatever ran in parallel. Everything is written
-into a folder of its own and moved into place at the end: a copy that is killed leaves nothing that looks finished.
+into a folder of its own and moved into place at the end: a copy that is killed leaves nothing that looks finished. It goes on
+where it was, to the same bytes, as the journal in that folder says; sources that have changed since are read again.
 """
 
 import contextlib
 import errno
 import json
-import os
-import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,26 @@ from typing import Any
 import numpy as np
 
 from trainyard.config.schema import Dataset
+from trainyard.data.copy_folder import check_room, put_into_place, work_folder
+from trainyard.data.copy_part import CopyPart
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
-from trainyard.data.files import replacing, write_json
+from trainyard.data.files import write_json
 from trainyard.data.index import find_table, read_index, typed_dataset
-from trainyard.data.loading import FileLoader, Loaded, RowLoader, Sample, TableLoader
-from trainyard.data.sources import MAX_BYTES, SourceFolder
-from trainyard.data.storage import free_bytes
+from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
+from trainyard.data.loading import FileLoader, RowLoader, Sample, TableLoader
+from trainyard.data.names import from_text
+from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
+from trainyard.data.split import read_splits
 from trainyard.data.tally import Packed, Tally
+from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
 from trainyard.data.workers import Decoded, DecodePool
 
 ESTIMATE_AFTER = 64  # samples; then it is known how large a packed one is
 SECONDS = 60.0  # a format without parse_seconds of its own
 ROW_BYTES = 64 << 20
+COMMIT_SECONDS = 0.2  # of work that a kill may cost
 PRIORITY = ("all", "test", "validation", "train")
 
 Loader = FileLoader | RowLoader | TableLoader
@@ -53,17 +57,17 @@ class LocalCopy:
     """One run of the copy step. `reader` ("module:Class") stands in for the format's own in tests."""
 
     def __init__(self, root: Path, index: str, splits: str, settings: Mapping[str, Any], limits: Limits, reader: str | None = None):
-        self.root, self.settings, self.limits = Path(root).expanduser(), settings, limits
+        self.root, self.settings, self.limits, self.paths = Path(root).expanduser(), settings, limits, (index, splits)
         self.dataset: Dataset = typed_dataset(settings)
         self.index, self.index_meta = read_index(index)
-        self.splits = _read_splits(splits, self.index["id"])
+        self.splits = read_splits(splits, self.index["id"])
         name = self.dataset.format
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
         known = self.index["refused"]
         self.classes = sorted({x for x, reason in zip(self.index["label"], known) if x is not None and reason is None})
         self.codes = {c: i for i, c in enumerate(self.classes)}
         self.tally = Tally([(i, reason) for i, reason in enumerate(known) if reason is not None])
-        self.seen: dict[bytes, tuple[int, str]] = {}
+        self.twins = Twins(self.index["id"], self.splits["split"], self.index["extra"] if name == "paired" else None)
         self.shape = OneShape()
         self._checked = False
         self._said = time.monotonic()
@@ -72,45 +76,52 @@ class LocalCopy:
         """Write packs, quarantine.csv and the summary, and return the summary. Raises DataError and leaves no output then."""
         started = time.monotonic()
         if not self.root.exists():
-            raise DataError(f"{self.root}: no such file or folder; mount it or correct the root")
-        output.mkdir(parents=True, exist_ok=True)
-        _clear(output)
+            raise MountGone(f"{self.root}: no such file or folder; mount it or correct the root")
         self.output = output
-        work = output / f".copy-{os.getpid()}"
-        work.mkdir()
         try:
-            self._pack_all(work)
-            self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset.folds)
-            self.tally.write_quarantine(work / "quarantine.csv", self.index["id"])
-            known = bool(self.index_meta.get("groups_known"))
-            result = self.tally.summary(self.dataset, work, known, len(self.classes), time.monotonic() - started)
-            write_json(work / "summary.json", {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset"), **result})
-            for old in output.iterdir():
-                if old.suffix in (".safetensors", ".jsonl") and old.name not in self.tally.packs:
-                    old.unlink()
-            for name in self.tally.packs:
-                os.replace(work / name, output / name)
-            _move(work / "quarantine.csv", quarantine)
-            _move(work / "summary.json", summary)
+            with work_folder(output) as work:
+                self._pack_all(work)
+                self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset.folds)
+                self.tally.write_quarantine(work / "quarantine.csv", self.index["id"])
+                known = bool(self.index_meta.get("groups_known"))
+                result = self.tally.summary(self.dataset, work, known, len(self.classes), time.monotonic() - started)
+                names = {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset")}
+                write_json(work / "summary.json", {**names, **result})
+                put_into_place(work, output, self.tally.packs, {"quarantine.csv": quarantine, "summary.json": summary})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             full = f"{output}: the disk is full after {self.tally.bytes_packed / 1e9:.2f} GB; make room, or use subset_size"
             raise DataError(full) from None
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return result
 
     def _pack_all(self, work: Path) -> None:
         with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl", self._identity())))
             loader, decode, meta = self._ways(stack)
             stack.callback(loader.close)
+            if isinstance(loader, FileLoader):
+                files = loader
+                journal.check(lambda all: files.unchanged([self._sample(o.at) for o in all], [_known(o) for o in all]))
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
+            journal.open()
             for split in PRIORITY:
                 rows = [i for i, s in enumerate(self.splits["split"]) if s == split]
                 if rows:
-                    self._pack_split(work, split, rows, loader, decode, meta)
+                    self._pack_split(CopyPart(work, split, rows, self._names(split, rows), meta), journal, loader, decode)
+
+    def _identity(self) -> dict[str, Any]:
+        base, limits = base_folder(self.root), self.limits
+        sources = [base / from_text(s["path"]) for s in self.index_meta.get("sources", [])]
+        about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
+        return identity_of(self.paths[0], self.paths[1], about, sources)
+
+    def _names(self, split: str, rows: list[int]) -> dict[int, str]:
+        """The file of each shard that the rows lie in; shard 0 is the split as a whole."""
+        ending = "jsonl" if self.dataset.format == "chat" else "safetensors"
+        shards = sorted({self.splits["shard"][i] for i in rows})
+        return {s: f"shard-{s:02d}.{ending}" if s else f"{split}.{ending}" for s in shards}
 
     def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any]]:
         """How samples of this format are loaded and decoded, and what its reader adds to a pack's meta."""
@@ -147,60 +158,75 @@ class LocalCopy:
         row = {name: values[i] for name, values in self.index.items() if name != "refused"}
         return {**row, "extra": json.loads(row["extra"]) if row["extra"] is not None else None, "at": i}
 
-    def _pack_split(self, work: Path, split: str, rows: list[int], loader: Loader, decode: Decode, meta: dict[str, Any]) -> None:
-        shards = self.splits["shard"]
-        ending = "jsonl" if self.dataset.format == "chat" else "safetensors"
-        names = {s: f"shard-{s:02d}.{ending}" if s else f"{split}.{ending}" for s in sorted({shards[i] for i in rows})}
+    def _pack_split(self, part: CopyPart, journal: Journal, loader: Loader, decode: Decode) -> None:
+        """Pack the rows of a split, behind those that an earlier attempt has packed."""
+        self.tally.packs |= {name: Packed() for name in part.names.values()}
+        kept, writers = part.take_up(journal)
+        self._take_up(part, kept)
+        if writers is None:
+            return
         with contextlib.ExitStack() as stack:
-            writers = {s: stack.enter_context(_writer(work / name, meta)) for s, name in names.items()}
-            self.tally.packs |= {name: Packed() for name in names.values()}
-            for sample, decoded in decode(self._fresh(split, loader.load(self._sample(i) for i in rows))):
-                if decoded.refused is None:
-                    decoded = self.shape.check(decoded)
-                if decoded.refused is not None:
-                    self.tally.refuse(sample["at"], decoded.refused)
-                    continue
-                shard = shards[sample["at"]]
-                self._add(writers[shard], self.tally.packs[names[shard]], sample, decoded)
-                self._check_room()
-                self._say(split)
+            for writer in writers.values():
+                stack.enter_context(writer)
+            self._go_on(part, part.rows[len(kept.outcomes) :], writers, journal, loader, decode)
 
-    def _fresh(self, split: str, loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded]]:
-        """Those that could be read and whose content was not seen before."""
-        tally = self.tally
-        for sample, content in loaded:
-            tally.files_read += len(content.blobs)
-            tally.bytes_read += sum(map(len, content.blobs))
-            if content.refused is not None:
-                tally.refuse(sample["at"], content.refused)
-                continue
-            twin = self.seen.get(content.digest)
-            if twin is None:
-                self.seen[content.digest] = (sample["at"], split)
-                yield sample, content
-                continue
-            other = self.index["id"][twin[0]]
-            if twin[1] != split:
-                tally.twins_across += 1
-                tally.refuse(sample["at"], f"same content as '{other}' in {twin[1]}; it would leak into {split}")
-            elif self.dataset.format == "paired" and self.index["extra"][twin[0]] != self.index["extra"][sample["at"]]:
-                yield sample, content  # one performance, annotated twice
-            else:
-                tally.twins_inside += 1
-                tally.refuse(sample["at"], f"same content as '{other}'; one of them is enough")
+    def _go_on(self, part: CopyPart, rows: list[int], writers: dict[int, Any], journal: Journal, loader: Loader, decode: Decode) -> None:
+        done: list[Outcome] = []
+        committed = time.monotonic()
 
-    def _add(self, writer: Any, pack: Packed, sample: Sample, decoded: Decoded) -> None:
+        def commit(finished: bool = False) -> None:
+            marks = {} if finished else part.marks(writers)
+            journal.add(Commit(part.split, done, self.tally.totals(), self.shape.known, marks, finished))
+            done.clear()
+
+        fresh = self.twins.look(part.split, loader.load(self._sample(i) for i in rows))
+        for sample, content, decoded in decode(fresh):
+            if decoded.refused is None:
+                decoded = self.shape.check(decoded)
+            if decoded.refused is None:
+                self._write(writers[self.splits["shard"][sample["at"]]], sample, decoded)
+            digest = content.digest.hex() if content.kind == "new" else ""
+            outcome = Outcome(sample["at"], content.kind, decoded.refused, digest, content.stamps)
+            self.tally.read(content)
+            self._count(part, outcome)
+            done.append(outcome)
+            self._check_room()
+            if time.monotonic() > committed + COMMIT_SECONDS:
+                commit()
+                committed = time.monotonic()
+                self._say(part.split)
+        for writer in writers.values():
+            writer.finish()
+        commit(finished=True)
+
+    def _take_up(self, part: CopyPart, kept: Kept) -> None:
+        """Count what an earlier attempt has done, as if it had been done now."""
+        if kept.last is None:
+            return
+        for outcome in kept.outcomes:
+            if outcome.kind == "new":
+                self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
+            self._count(part, outcome)
+        self.tally.take_up(kept.last.totals)
+        self.tally.resumed += len(kept.outcomes)
+        self.shape.known = kept.last.shape
+        print(f"{part.split}: going on behind {len(kept.outcomes)} samples that are packed or refused already", flush=True)
+
+    def _count(self, part: CopyPart, outcome: Outcome) -> None:
+        i = outcome.at
+        if outcome.refused is not None:
+            self.tally.refuse(i, outcome.refused)
+            return
+        fold = (self.splits["fold"][i], bool(self.splits["inner"][i])) if self.dataset.folds else None
+        name = part.names[self.splits["shard"][i]]
+        self.tally.packs[name].add(self.index["label"][i], self.index["group"][i], fold)
+
+    def _write(self, writer: Any, sample: Sample, decoded: Decoded) -> None:
         i, label, tally = sample["at"], sample["label"], self.tally
         fixed = {**decoded.fixed, "label": np.int64(self.codes[label] if label is not None else -1)}
         if self.dataset.folds:
-            fold, inner = self.splits["fold"][i], bool(self.splits["inner"][i])
-            fixed |= {"fold": np.int16(fold), "inner": np.uint8(inner)}
-            pack.folds[(fold, inner)] += 1
+            fixed |= {"fold": np.int16(self.splits["fold"][i]), "inner": np.uint8(bool(self.splits["inner"][i]))}
         writer.add(fixed, {**decoded.ragged, "id": sample["id"], "group": sample["group"]})
-        pack.samples += 1
-        pack.groups.add(sample["group"])
-        if label is not None:
-            pack.labels[label] += 1
         tally.bytes_packed += sum(np.asarray(v).nbytes for v in fixed.values())
         tally.bytes_packed += sum(len(v) if isinstance(v, str) else v.nbytes for v in decoded.ragged.values())
         features = self.dataset.features
@@ -208,19 +234,11 @@ class LocalCopy:
             tally.audio_seconds += float(decoded.fixed["frames"]) * features.hop / features.sample_rate
 
     def _check_room(self) -> None:
-        kept = self.tally.packed
-        if self._checked or kept < ESTIMATE_AFTER:
+        """Once it is known how large a packed sample is."""
+        if self._checked or self.tally.packed < ESTIMATE_AFTER:
             return
         self._checked = True
-        sizes = Counter(s for s in self.splits["split"] if s)
-        # A pack is joined from a file a field: the largest one needs its place twice for a moment.
-        need = self.tally.bytes_packed / kept * (sizes.total() - kept + max(sizes.values()))
-        free = free_bytes(self.output)
-        if need > free:
-            raise DataError(
-                f"{self.output}: the packs need about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-                f"{(need - free) / 1e9:.1f} GB are missing; make room, use subset_size or smaller features"
-            )
+        check_room(self.output, self.tally.bytes_packed, self.tally.packed, [s for s in self.splits["split"] if s])
 
     def _say(self, split: str) -> None:
         if time.monotonic() - self._said > 10:
@@ -229,37 +247,5 @@ class LocalCopy:
             print(f"{split}: {tally.packed} packed, {len(tally.quarantine)} left out, {tally.bytes_read / 1e6:.0f} MB read", flush=True)
 
 
-def _writer(path: Path, meta: dict[str, Any]) -> Any:
-    if path.suffix == ".jsonl":
-        from trainyard.data.chat import ChatWriter
-
-        return ChatWriter(path, meta)
-    from trainyard.data.pack import PackWriter
-
-    return PackWriter(path, meta)
-
-
-def _read_splits(path: str, ids: list[str]) -> dict[str, list]:
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetFile(path).read()
-    if table["id"].to_pylist() != ids:
-        raise DataError(f"{path}: does not belong to this index (other samples, or another order); divide again with split_dataset.py")
-    return {name: table[name].to_pylist() for name in ("split", "fold", "inner", "shard")}
-
-
-def _move(source: Path, target: str) -> None:
-    """Into place, also from another disk."""
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _clear(output: Path) -> None:
-    """Remove what a killed copy left behind."""
-    for old in output.glob(".copy-*"):
-        try:
-            os.kill(int(old.name.removeprefix(".copy-")), 0)
-        except ProcessLookupError:
-            shutil.rmtree(old, ignore_errors=True)
-        except (PermissionError, ValueError):
-            continue
+def _known(outcome: Outcome) -> tuple[str | None, Any]:
+    return (outcome.refused if outcome.kind == "unread" else None), outcome.stamps

@@ -2,9 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import xxhash
 from trainyard.data.errors import DataError
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused
-from trainyard.data.sources import SourceFolder
+from trainyard.data.sources import SourceFolder, Stamp
 
 WINDOW_BYTES = 256 << 20  # read ahead at most, and at least one sample
 WINDOW_FILES = 512
@@ -22,11 +22,27 @@ UNKNOWN_SIZE = 1 << 20
 
 @dataclass(frozen=True)
 class Loaded:
-    """A sample's bytes and their xxh3; or why there are none."""
+    """A sample's bytes, how many files they are, and their xxh3; or why there are none. `stamps`: of each file, as it was read."""
 
     blobs: list[bytes]
     digest: bytes
     refused: str | None = None
+    stamps: tuple[Stamp, ...] = ()
+    files: int = 0
+    size: int = 0
+    kind: str = "new"  # unread; new; or a content that was seen before: "inside" its split, "across" splits, "again" (and kept)
+
+    @classmethod
+    def of(cls, blobs: list[bytes], digest: bytes, stamps: Iterable[Stamp] = ()) -> "Loaded":
+        return cls(blobs, digest, None, tuple(stamps), len(blobs), sum(map(len, blobs)))
+
+    @classmethod
+    def not_read(cls, reason: str) -> "Loaded":
+        return cls([], b"", reason, kind="unread")
+
+    def without_bytes(self) -> "Loaded":
+        """What is remembered of it while and after it is decoded."""
+        return replace(self, blobs=[])
 
 
 Sample = dict[str, Any]
@@ -55,15 +71,31 @@ class FileLoader:
             first, _, future = waiting.popleft()
             yield first, future.result()
 
+    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
+        """How many of the samples, from the first on, are as they are known: the reason why they could not be read, or stamps.
+
+        Opens only those that could not be read before.
+        """
+        same = self._pool.map(self._as_known, samples, known)
+        return next((i for i, good in enumerate(same) if not good), len(samples))
+
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _as_known(self, sample: Sample, known: tuple[str | None, Sequence[Stamp]]) -> bool:
+        reason, stamps = known
+        if reason is not None:
+            return self._read(sample).refused == reason
+        return [self._folder.stamp(path) for path in self._files(sample)] == [tuple(s) for s in stamps]
+
     def _read(self, sample: Sample) -> Loaded:
         try:
-            blobs = [self._folder.read(path) for path in self._files(sample)]
+            read = [self._folder.read(path) for path in self._files(sample)]
         except Refused as reason:
-            return Loaded([], b"", str(reason))
-        return Loaded(blobs, xxhash.xxh3_128_digest(b"".join(xxhash.xxh3_128_digest(b) for b in blobs)))
+            return Loaded.not_read(str(reason))
+        blobs = [data for data, _ in read]
+        digest = xxhash.xxh3_128_digest(b"".join(xxhash.xxh3_128_digest(b) for b in blobs))
+        return Loaded.of(blobs, digest, (stamp for _, stamp in read))
 
 
 class RowLoader:
@@ -77,15 +109,11 @@ class RowLoader:
     def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
         for sample in samples:
             if sample["size"] > self._max:
-                yield (
-                    sample,
-                    Loaded(
-                        [], b"", f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
-                    ),
-                )
+                reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
+                yield sample, Loaded.not_read(reason)
                 continue
             data = os.pread(self._file(sample["path"]), sample["size"], sample["row"])
-            yield sample, Loaded([data], xxhash.xxh3_128_digest(data.strip()))
+            yield sample, Loaded.of([data], xxhash.xxh3_128_digest(data.strip()))
 
     def close(self) -> None:
         for file in self._open.values():
@@ -107,7 +135,7 @@ class TableLoader:
     def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
         for sample in samples:
             cells = [f"{key}={value}" for key, value in sorted((sample["extra"] or {}).items())]
-            yield sample, Loaded([], xxhash.xxh3_128_digest("\0".join(cells).encode()))
+            yield sample, Loaded.of([], xxhash.xxh3_128_digest("\0".join(cells).encode()))
 
     def close(self) -> None:
         pass

@@ -8,16 +8,19 @@ Source of the layout: https://huggingface.co/docs/safetensors (8 bytes of header
 
 import json
 import os
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainyard.data.growing import GrowingFile, Mark, append_file
 from trainyard.data.tensors import DTYPES, header_bytes, map_tensors
 
 NAMES = {np.dtype(kind): name for name, kind in DTYPES.items() if name != "BF16"}
 OFFSETS = ".offsets"
+OFFSET = struct.Struct("<q")
 
 
 class PackError(ValueError):
@@ -71,15 +74,16 @@ class Pack:
 
 
 class PackWriter:
-    """Writes a pack sample by sample in bounded memory: a file a field, joined and renamed at the end.
+    """Writes a pack sample by sample in bounded memory: a file or two a field, joined and renamed at the end.
 
     `with PackWriter(path, meta) as w: w.add({"mel": array}, {"notes": array})`: first the fixed fields, then the
     ragged ones. Dtypes and the trailing shape of a field are those of its first sample. Nothing is left behind
-    when the block fails.
+    when the block fails, unless `keep`: then the parts stay, and another writer can `resume` behind a `mark` of this one.
     """
 
-    def __init__(self, path: str | os.PathLike, meta: dict[str, Any]):
+    def __init__(self, path: str | os.PathLike, meta: dict[str, Any], keep: bool = False):
         self.path, self.meta, self.length = Path(path), dict(meta), 0
+        self._keep, self._finished = keep, False
         self._fields: dict[str, _Field] = {}
 
     def __enter__(self):
@@ -94,68 +98,107 @@ class PackWriter:
             self._field(name, value, True).append(value)
         self.length += 1
 
+    def mark(self) -> dict[str, Any]:
+        """What `resume` needs to go on behind the last sample, as JSON can hold it; all of it is with the system by then."""
+        return {"length": self.length, "fields": {name: field.mark() for name, field in self._fields.items()}}
+
+    def resume(self, mark: dict[str, Any]) -> None:
+        """Go on behind a mark. Raises PackError when the parts no longer hold what was written."""
+        try:
+            for name, described in mark["fields"].items():
+                self._fields[name] = _Field(self._part(len(self._fields)), *described)
+        except ValueError as error:
+            raise PackError(str(error)) from None
+        self.length = mark["length"]
+
+    def finish(self) -> None:
+        """Join the parts and put the pack into place; the parts stay until the block is left."""
+        for field in self._fields.values():
+            field.close()
+        target = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self._join(target)
+            os.replace(target, self.path)
+        finally:
+            target.unlink(missing_ok=True)
+        self._finished = True
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None and not self._finished:
+                self.finish()
+        finally:
+            for field in self._fields.values():
+                field.close()
+                if kind is None or not self._keep:
+                    field.remove()
+
+    def _part(self, number: int) -> Path:
+        return self.path.with_name(f".{self.path.name}.{'' if self._keep else f'{os.getpid()}.'}{number}")
+
     def _field(self, name: str, value: np.ndarray, ragged: bool) -> "_Field":
         if name not in self._fields:
             if self.length:
                 raise PackError(f"{self.path}: field '{name}' begins at sample {self.length}, not at the first")
-            part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{len(self._fields)}")
-            self._fields[name] = _Field(part, value.dtype, value.shape[1:] if ragged else value.shape, ragged)
+            shape = value.shape[1:] if ragged else value.shape
+            self._fields[name] = _Field(self._part(len(self._fields)), value.dtype.str, shape, ragged)
         return self._fields[name]
-
-    def __exit__(self, kind, *_):
-        target = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            for field in self._fields.values():
-                field.file.close()
-            if kind is None:
-                self._join(target)
-                os.replace(target, self.path)
-        finally:
-            for field in self._fields.values():
-                field.part.unlink(missing_ok=True)
-            target.unlink(missing_ok=True)
 
     def _join(self, target: Path) -> None:
         fields: list[tuple[str, str, tuple[int, ...], int]] = []
-        plan: list[np.ndarray | Path] = []
+        plan: list[Path] = []
         for name, field in sorted(self._fields.items()):
-            if field.ragged:
-                offsets = np.asarray(field.offsets, np.int64)
-                fields.append((name + OFFSETS, "I64", offsets.shape, offsets.nbytes))
-                plan.append(offsets)
+            if field.offsets is not None:
+                fields.append((name + OFFSETS, "I64", (self.length + 1,), field.offsets.size))
+                plan.append(field.offsets.path)
         # Offsets first, then the widest type: every array starts at a multiple of its item size.
         for name, field in sorted(self._fields.items(), key=lambda kv: (-kv[1].dtype.itemsize, kv[0])):
-            count = field.offsets[-1] if field.ragged else self.length
-            fields.append((name, NAMES[field.dtype], (count, *field.shape), field.part.stat().st_size))
-            plan.append(field.part)
+            count = field.end if field.offsets is not None else self.length
+            fields.append((name, NAMES[field.dtype], (count, *field.shape), field.values.size))
+            plan.append(field.values.path)
         metadata = {"trainyard": json.dumps({**self.meta, "length": self.length}, sort_keys=True)}
-        with open(target, "wb") as out:
+        with open(target, "wb", buffering=0) as out:
             out.write(header_bytes(fields, metadata))
-            for source in plan:
-                if isinstance(source, Path):
-                    with open(source, "rb") as part:
-                        while block := part.read(1 << 22):
-                            out.write(block)
-                else:
-                    out.write(source.tobytes())
-            out.flush()
+            for part in plan:
+                append_file(out.fileno(), part)
             os.fsync(out.fileno())
 
 
 class _Field:
-    """A field while it is written: its values on disk, its offsets in memory (8 bytes a sample)."""
+    """A field while it is written: its values in one file; of a ragged one the offsets, n + 1 int64, in another."""
 
-    def __init__(self, part: Path, dtype: np.dtype, shape: tuple[int, ...], ragged: bool):
-        if dtype not in NAMES:
-            raise PackError(f"{part}: arrays of {dtype} cannot be packed")
-        self.part, self.dtype, self.shape, self.ragged = part, dtype, shape, ragged
-        self.file = open(part, "wb")  # noqa: SIM115 - open for the life of the writer, closed by it
-        self.offsets = [0]
+    def __init__(self, part: Path, dtype: str, shape: Sequence[int], ragged: bool, end: int = 0, marks: Sequence[Mark] = ()):
+        """With `marks` (of values and offsets) it goes on behind them. Raises PackError, ValueError."""
+        self.dtype, self.shape, self.end = np.dtype(dtype), tuple(shape), end
+        if self.dtype not in NAMES:
+            raise PackError(f"{part}: arrays of {self.dtype} cannot be packed")
+        self.values = GrowingFile(part, marks[0] if marks else None)
+        self.offsets: GrowingFile | None = None
+        if ragged:
+            self.offsets = GrowingFile(part.with_name(f"{part.name}{OFFSETS}"), marks[1] if marks else None)
+            if not marks:
+                self.offsets.append(OFFSET.pack(0))
 
     def append(self, value: np.ndarray) -> None:
-        shape = value.shape[1:] if self.ragged else value.shape
+        shape = value.shape if self.offsets is None else value.shape[1:]
         if shape != self.shape:
-            raise PackError(f"{self.part}: a sample of shape {value.shape} among samples of {self.shape}")
-        self.file.write(np.ascontiguousarray(value, self.dtype).tobytes())
-        if self.ragged:
-            self.offsets.append(self.offsets[-1] + len(value))
+            raise PackError(f"{self.values.path}: a sample of shape {value.shape} among samples of {self.shape}")
+        self.values.append(np.ascontiguousarray(value, self.dtype).tobytes())
+        if self.offsets is not None:
+            self.end += len(value)
+            self.offsets.append(OFFSET.pack(self.end))
+
+    def mark(self) -> list[Any]:
+        ragged = self.offsets is not None
+        return [self.dtype.str, list(self.shape), ragged, self.end, [file.mark() for file in self._files()]]
+
+    def close(self) -> None:
+        for file in self._files():
+            file.close()
+
+    def remove(self) -> None:
+        for file in self._files():
+            file.path.unlink(missing_ok=True)
+
+    def _files(self) -> list[GrowingFile]:
+        return [self.values] if self.offsets is None else [self.values, self.offsets]

@@ -24,6 +24,11 @@ PASSING = {
 }
 GONE = {errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO}
 PAUSES = (0.2, 1.0)
+Stamp = tuple[int, int]  # size and time of change, in ns: a file with the same is taken for unchanged
+
+
+class MountGone(DataError):
+    """The data are away as a whole; what was read of them is still good."""
 
 
 class SourceFolder:
@@ -34,16 +39,24 @@ class SourceFolder:
         self.real = os.path.realpath(base)
         self._inside: dict[str, bool] = {}
 
-    def read(self, text: str) -> bytes:
-        """The bytes of a file, opened once. Raises Refused with the reason, DataError when the mount is gone."""
+    def read(self, text: str) -> tuple[bytes, Stamp]:
+        """The bytes of a file, opened once, and its stamp. Raises Refused with the reason, MountGone when the mount is."""
         parts: list[bytes] = []
-        self.stream(text, parts.append, parts.clear)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        stamp = self.stream(text, parts.append, parts.clear)
+        return parts[0] if len(parts) == 1 else b"".join(parts), stamp
 
-    def stream(self, text: str, take: Callable[[bytes], object], restart: Callable[[], object]) -> None:
+    def stamp(self, text: str) -> Stamp | None:
+        """The stamp that a file has now, without opening it; None when it cannot be had."""
+        try:
+            status = os.stat(self._path(text))
+        except (OSError, Refused):
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def stream(self, text: str, take: Callable[[bytes], object], restart: Callable[[], object]) -> Stamp:
         """Hand a file's blocks to `take`; after a passing error of the mount `restart` is called and it begins anew.
 
-        Raises as `read` does.
+        Returns the file's stamp and raises as `read` does. An error of `take` is not one of the file's: it must be no OSError.
         """
         path = self._path(text)
         for pause in (*PAUSES, None):
@@ -51,13 +64,14 @@ class SourceFolder:
                 return self._stream(path, take)
             except OSError as error:
                 if error.errno in GONE or (error.errno == errno.ENOENT and not os.path.isdir(self.base)):
-                    raise DataError(
+                    raise MountGone(
                         f"{self.base}: the data are no longer there ({error.strerror}); mount them again and run again"
                     ) from None
                 if pause is None or error.errno not in PASSING:
                     raise Refused(_words(error)) from None
                 time.sleep(pause)
                 restart()
+        raise AssertionError("unreachable")
 
     def _path(self, text: str) -> str:
         name = from_text(text)
@@ -74,7 +88,7 @@ class SourceFolder:
     def _contains(self, real: str) -> bool:
         return real == self.real or real.startswith(self.real.rstrip("/") + "/")
 
-    def _stream(self, path: str, take: Callable[[bytes], object]) -> None:
+    def _stream(self, path: str, take: Callable[[bytes], object]) -> Stamp:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             file = os.open(path, flags | os.O_NOFOLLOW)
@@ -104,6 +118,7 @@ class SourceFolder:
             raise Refused("changed while it was read")
         if not size:
             raise Refused("empty file (0 bytes)")
+        return before.st_size, before.st_mtime_ns
 
 
 def _words(error: OSError) -> str:

@@ -205,6 +205,16 @@ def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike
         pq.write_table(make_table(columns), temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
+def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list]:
+    """split, fold, inner and shard of every sample of an index. Raises DataError when it belongs to another index."""
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(path).read()
+    if table["id"].to_pylist() != ids:
+        raise DataError(f"{path}: does not belong to this index (other samples, or another order); divide again with split_dataset.py")
+    return {name: table[name].to_pylist() for name in ("split", "fold", "inner", "shard")}
+
+
 def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
     """splits.json: counts, balance, seed, checksum, remarks."""
     rows: dict[str, list[int]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainyard.config.schema import Dataset
 from trainyard.data.errors import DataError
+from trainyard.data.loading import Loaded
 from trainyard.data.names import shorten
 from trainyard.data.refused import write_quarantine
 
@@ -23,10 +24,22 @@ class Packed:
     groups: set[str] = field(default_factory=set)
     folds: Counter = field(default_factory=Counter)
 
+    def add(self, label: str | None, group: str, fold: tuple[int, bool] | None) -> None:
+        """Count one sample; `fold` with whether it is an inner one, where there are folds."""
+        self.samples += 1
+        self.groups.add(group)
+        if label is not None:
+            self.labels[label] += 1
+        if fold is not None:
+            self.folds[fold] += 1
+
+
+TOTALS = ("files_read", "bytes_read", "bytes_packed", "audio_seconds", "twins_inside", "twins_across")
+
 
 @dataclass
 class Tally:
-    """Counts of one copy. `quarantine` holds (row of the index, reason)."""
+    """Counts of one copy. `quarantine` holds (row of the index, reason); resumed: samples that an earlier attempt had dealt with."""
 
     quarantine: list[tuple[int, str]] = field(default_factory=list)
     packs: dict[str, Packed] = field(default_factory=dict)
@@ -37,10 +50,27 @@ class Tally:
     twins_inside: int = 0
     twins_across: int = 0
     workers_replaced: int = 0
+    resumed: int = 0
 
     @property
     def packed(self) -> int:
         return sum(p.samples for p in self.packs.values())
+
+    def totals(self) -> dict[str, Any]:
+        """The sums so far, as `take_up` wants them."""
+        return {name: getattr(self, name) for name in TOTALS}
+
+    def take_up(self, totals: dict[str, Any]) -> None:
+        """Count on from the sums of an earlier attempt."""
+        for name in TOTALS:
+            setattr(self, name, totals[name])
+
+    def read(self, content: Loaded) -> None:
+        """Count what was read for one sample."""
+        self.files_read += content.files
+        self.bytes_read += content.size
+        self.twins_inside += content.kind == "inside"
+        self.twins_across += content.kind == "across"
 
     def refuse(self, row: int, reason: str) -> None:
         self.quarantine.append((row, reason))
@@ -94,6 +124,7 @@ class Tally:
             "files_read": self.files_read,
             "bytes_read": self.bytes_read,
             "workers_replaced": self.workers_replaced,
+            "resumed_after": self.resumed,
             "seconds": round(seconds, 2),
         }
 

@@ -1,0 +1,77 @@
+"""Where a local copy is made: a folder beside its outputs that outlives a kill, and the move into place at the end."""
+
+import fcntl
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainyard.data.errors import DataError
+from trainyard.data.files import replacing
+from trainyard.data.sources import MountGone
+from trainyard.data.storage import free_bytes
+
+WORK = ".copy"
+
+
+@contextmanager
+def work_folder(output: Path) -> Iterator[Path]:
+    """`output/.copy`, for one process at a time. It stays when the work was only interrupted (a kill, Ctrl+C, a mount that is gone)
+    and goes when the block ends well or with any other error. Raises DataError when another process is in it."""
+    output.mkdir(parents=True, exist_ok=True)
+    work = output / WORK
+    work.mkdir(exist_ok=True)
+    lock = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{output}: another copy_to_local.py is writing there; wait for it or give another --output-dir") from None
+        try:
+            yield work
+        except (KeyboardInterrupt, MountGone):
+            print(f"stopped; what is packed stays in {work}, and the same command goes on from there", flush=True)
+            raise
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[str, str]) -> None:
+    """Packs of the work folder into `output`, in place of all earlier ones; then `others`, by name, to where they belong.
+
+    They also stay in the work folder, so that a kill in between costs nothing. Raises OSError.
+    """
+    packs = list(packs)
+    for old in output.iterdir():
+        if old.suffix in (".safetensors", ".jsonl") and old.name not in packs:
+            old.unlink()
+    for name in packs:
+        link = output / f".{name}.{os.getpid()}.tmp"
+        try:
+            os.link(work / name, link)
+        except OSError:  # a file system without links
+            os.replace(work / name, output / name)
+            continue
+        os.replace(link, output / name)
+    for name, target in others.items():
+        with replacing(target) as temporary:
+            shutil.copyfile(work / name, temporary)
+
+
+def check_room(output: Path, packed_bytes: int, packed: int, splits: Sequence[str]) -> None:
+    """Raise DataError when the disk would not hold the packs; `splits`: of every sample that is to be packed, `packed` of them are."""
+    sizes = Counter(splits)
+    # A pack is joined from a file a field: the largest one needs its place twice for a moment.
+    need = packed_bytes / packed * (sizes.total() - packed + max(sizes.values()))
+    free = free_bytes(output)
+    if need > free:
+        raise DataError(
+            f"{output}: the packs need about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            f"{(need - free) / 1e9:.1f} GB are missing; make room, use subset_size or smaller features"
+        )

@@ -1,0 +1,35 @@
+"""Equal contents: found while files are read, kept once, never on two sides of a split."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trainyard.data.loading import Loaded, Sample
+
+
+class Twins:
+    """Contents seen so far. `extras`: where samples of one content and other annotations are kept within a split, those."""
+
+    def __init__(self, ids: Sequence[str], splits: Sequence[str], extras: Sequence[str | None] | None = None):
+        self._ids, self._splits, self._extras = ids, splits, extras
+        self._rows: dict[bytes, int] = {}  # the first row of each content
+
+    def remember(self, digest: bytes, row: int) -> None:
+        self._rows[digest] = row
+
+    def look(self, split: str, loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded]]:
+        """What was loaded for a split; contents that were seen before are refused."""
+        for sample, content in loaded:
+            row = sample["at"]
+            twin = row if content.refused is not None else self._rows.setdefault(content.digest, row)
+            if twin == row:
+                yield sample, content
+                continue
+            other, where = self._ids[twin], self._splits[twin]
+            if where != split:
+                reason = f"same content as '{other}' in {where}; it would leak into {split}"
+                yield sample, replace(content, blobs=[], kind="across", refused=reason)
+            elif self._extras is not None and self._extras[twin] != self._extras[row]:
+                yield sample, replace(content, kind="again")
+            else:
+                reason = f"same content as '{other}'; one of them is enough"
+                yield sample, replace(content, blobs=[], kind="inside", refused=reason)
