@@ -1,7 +1,8 @@
 """A real FUSE mount for tests, spoken straight to /dev/fuse: one flat folder of files, each open and read delayed.
 
 Needs root and /dev/fuse. The protocol: https://github.com/torvalds/linux/blob/master/include/uapi/linux/fuse.h
-Run as a program: fuse_mount.py MOUNTPOINT TYPE SOURCE SECONDS FILES BYTES
+Run as a program: fuse_mount.py MOUNTPOINT TYPE SOURCE SECONDS FILES BYTES, or … SECONDS FOLDER: the files of a real folder, every open
+told on stdout.
 """
 
 import ctypes
@@ -69,6 +70,43 @@ class SlowFolder:
         )
 
 
+class RealFolder(SlowFolder):
+    """The files of a folder, as they are at the moment."""
+
+    def __init__(self, seconds: float, folder: str):
+        super().__init__(seconds, 0, 0)
+        self.folder, self.names = folder, [""]
+
+    def answer(self, opcode: int, node: int, body: bytes) -> bytes | int:
+        if opcode == LOOKUP:
+            name = os.fsdecode(body.rstrip(b"\0"))
+            if not os.path.isfile(os.path.join(self.folder, name)):
+                return errno.ENOENT
+            if name not in self.names:
+                self.names.append(name)
+            node = self.names.index(name) + 1
+            return struct.pack("<QQQQII", node, 0, 0, 0, 0, 0) + self._attributes(node)
+        if opcode == GETATTR:
+            return struct.pack("<QII", 0, 0, 0) + self._attributes(node)  # never remembered: the folder may change
+        if opcode == OPEN:
+            print(f"open {self.names[node - 1]}", flush=True)
+        if opcode == READ:
+            time.sleep(self.seconds)
+            _, offset, size = struct.unpack_from("<QQI", body)
+            with open(os.path.join(self.folder, self.names[node - 1]), "rb") as file:
+                return os.pread(file.fileno(), size, offset)
+        return super().answer(opcode, node, body)
+
+    def _attributes(self, node: int) -> bytes:
+        if node == 1:
+            return super()._attributes(node)
+        status = os.stat(os.path.join(self.folder, self.names[node - 1]))
+        seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
+        return struct.pack(
+            "<QQQQQQIIIIIIIIII", node, status.st_size, 1, *[seconds] * 3, *[nanoseconds] * 3, stat.S_IFREG | 0o644, 1, 0, 0, 0, 4096, 0
+        )
+
+
 def serve(point: str, kind: str, source: str, folder: SlowFolder) -> None:
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
@@ -86,4 +124,5 @@ def serve(point: str, kind: str, source: str, folder: SlowFolder) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], sys.argv[3], SlowFolder(float(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6])))
+    seconds, served = float(sys.argv[4]), sys.argv[5]
+    serve(*sys.argv[1:4], RealFolder(seconds, served) if os.path.isdir(served) else SlowFolder(seconds, int(served), int(sys.argv[6])))

@@ -100,9 +100,7 @@ class LocalCopy:
             journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl", self._identity())))
             loader, decode, meta = self._ways(stack)
             stack.callback(loader.close)
-            if isinstance(loader, FileLoader):
-                files = loader
-                journal.check(lambda all: files.unchanged([self._sample(o.at) for o in all], [_known(o) for o in all]))
+            journal.check(lambda all: loader.unchanged([self._sample(o.at) for o in all], [_known(o) for o in all]))
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
             journal.open()
@@ -131,7 +129,7 @@ class LocalCopy:
         if dataset.format == "tabular":
             return TableLoader(), decode_here(reader), reader.meta()
         if dataset.format == "chat":
-            return RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES), decode_here(reader), reader.meta()
+            return RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads), decode_here(reader), reader.meta()
         start = {
             "reader": self.target, "format": dataset.format, "features": dataset.features.model_dump(mode="json"), "root": str(base),
             "context": context, "seconds": getattr(dataset.features, "parse_seconds", SECONDS), "memory_mb": limits.memory_mb,

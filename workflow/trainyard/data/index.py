@@ -13,6 +13,7 @@ The parquet metadata entry `trainyard` says what the rows cannot: format, whethe
 time of the files that offsets point into.
 """
 
+import contextlib
 import json
 import os
 from array import array
@@ -30,7 +31,7 @@ from trainyard.data.annotations import join_rows, path_key, read_json_row, read_
 from trainyard.data.arrow import ROW_GROUP, make_table, number_column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
-from trainyard.data.lines import scan_rows
+from trainyard.data.lines import scan_files
 from trainyard.data.names import from_text, to_text
 from trainyard.data.rules import SHARED, Row, ValueFinder
 from trainyard.data.table_file import BAD_ROW, table_rows
@@ -206,17 +207,21 @@ def _chat(root: Path, dataset: Dataset) -> Samples:
     rules = [rule for rule in (dataset.label, dataset.group) if rule is not None]
     parse = any(rule.column is not None or rule.field is not None for rule in rules)
     samples = Samples(root, dataset, keep_rows=False)
-    for found in list_samples(root, dataset.glob, "chat"):
-        if found.refused:
-            samples.add(found.path, found.path, -1, 0, found.refused)
+    base = base_folder(root)
+    files = list_samples(root, dataset.glob, "chat")
+    scanned = scan_files(base / from_text(f.path) for f in files if f.refused is None)
+    for found in files:
+        rows = next(scanned) if found.refused is None else found.refused
+        if isinstance(rows, str):
+            samples.add(found.path, found.path, -1, 0, rows)
             continue
-        path = base_folder(root) / from_text(found.path)
+        path = base / from_text(found.path)
         samples.sources.append(_source(path, found.path))
-        starts, sizes = scan_rows(path)
-        with open(path, "rb") as file:
+        starts, sizes = rows
+        with open(path, "rb") if parse else contextlib.nullcontext() as file:
             for number, (start, size) in enumerate(zip(map(int, starts), map(int, sizes))):
                 row, why = None, None
-                if parse:
+                if file is not None:
                     file.seek(start)
                     try:
                         row = read_json_row(file.read(size))

@@ -1,7 +1,7 @@
 """From index rows to bytes: files read ahead by threads in a bounded window, JSON rows by offset, table rows as they are."""
 
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from trainyard.data.sources import SourceFolder, Stamp
 WINDOW_BYTES = 256 << 20  # read ahead at most, and at least one sample
 WINDOW_FILES = 512
 UNKNOWN_SIZE = 1 << 20
+OPEN_FILES = 256  # the usual limit of a process is 1,024
 
 
 @dataclass(frozen=True)
@@ -99,34 +100,87 @@ class FileLoader:
 
 
 class RowLoader:
-    """Samples that are rows of JSON files, by byte offset; each file is opened once."""
+    """Samples that are rows of JSON files, by byte offset. A file of many rows is opened once and stays open; one that is a single
+    row, as folders of JSON files hold them, is read ahead by threads and closed again."""
 
-    def __init__(self, base: Path, sources: Sequence[dict[str, Any]], max_bytes: int):
-        self._base, self._max = base, max_bytes
+    def __init__(self, base: Path, sources: Sequence[dict[str, Any]], max_bytes: int, threads: int = 8):
+        self._base, self._max, self._threads = base, max_bytes, threads
         self._sizes = {s["path"]: s["size"] for s in sources}
-        self._open: dict[str, int] = {}
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
     def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
+        """Each row with its bytes, in order. Raises DataError when a file has changed since it was indexed."""
+        waiting: deque[tuple[Sample, Loaded | Future[Loaded]]] = deque()
+        ahead = 0
         for sample in samples:
-            if sample["size"] > self._max:
-                reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
-                yield sample, Loaded.not_read(reason)
-                continue
-            data = os.pread(self._file(sample["path"]), sample["size"], sample["row"])
-            yield sample, Loaded.of([data], xxhash.xxh3_128_digest(data.strip()))
+            while waiting and (ahead + sample["size"] > WINDOW_BYTES or len(waiting) >= 2 * self._threads):
+                first, loaded = waiting.popleft()
+                ahead -= first["size"]
+                yield first, loaded if isinstance(loaded, Loaded) else loaded.result()
+            waiting.append((sample, self._start(sample)))
+            ahead += sample["size"]
+        for first, loaded in waiting:
+            yield first, loaded if isinstance(loaded, Loaded) else loaded.result()
+
+    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
+        """As of FileLoader; that files have changed is known for all of them at once (see journal.identity_of)."""
+        for i, (sample, (reason, _)) in enumerate(zip(samples, known)):
+            if reason is not None:
+                loaded = self._start(sample)
+                if (loaded if isinstance(loaded, Loaded) else loaded.result()).refused != reason:
+                    return i
+        return len(samples)
 
     def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
         for file in self._open.values():
             os.close(file)
 
+    def _start(self, sample: Sample) -> Loaded | Future[Loaded]:
+        if sample["size"] > self._max:
+            reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
+            return Loaded.not_read(reason)
+        if sample["size"] > self._sizes.get(sample["path"], 0) // 2:
+            return self._pool.submit(self._read_alone, sample)
+        return _row(os.pread(self._file(sample["path"]), sample["size"], sample["row"]))
+
+    def _read_alone(self, sample: Sample) -> Loaded:
+        """One file is one sample here: what is wrong with it is no reason to stop."""
+        try:
+            file = os.open(self._base / from_text(sample["path"]), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return Loaded.not_read(f"cannot be opened any longer: {error.strerror}")
+        try:
+            if os.fstat(file).st_size != self._sizes[sample["path"]]:
+                return Loaded.not_read("has changed since it was indexed")
+            return _row(os.pread(file, sample["size"], sample["row"]))
+        finally:
+            os.close(file)
+
     def _file(self, text: str) -> int:
+        """The handle of a file of many rows; of more than OPEN_FILES the one that was used longest ago is closed."""
         if text not in self._open:
-            path = self._base / from_text(text)
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._open[text] = file
-            if os.fstat(file).st_size != self._sizes.get(text, -1):
-                raise DataError(f"{path}: has changed since it was indexed; make the index again (snakemake --forcerun index_dataset)")
+            if len(self._open) >= OPEN_FILES:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[text] = self._opened(text)
+        self._open.move_to_end(text)
         return self._open[text]
+
+    def _opened(self, text: str) -> int:
+        path = self._base / from_text(text)
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened any longer: {error.strerror}; make the index again") from None
+        if os.fstat(file).st_size != self._sizes.get(text, -1):
+            os.close(file)
+            raise DataError(f"{path}: has changed since it was indexed; make the index again (snakemake --forcerun index_dataset)")
+        return file
+
+
+def _row(data: bytes) -> Loaded:
+    return Loaded.of([data], xxhash.xxh3_128_digest(data.strip()))
 
 
 class TableLoader:
@@ -136,6 +190,9 @@ class TableLoader:
         for sample in samples:
             cells = [f"{key}={value}" for key, value in sorted((sample["extra"] or {}).items())]
             yield sample, Loaded.of([], xxhash.xxh3_128_digest("\0".join(cells).encode()))
+
+    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
+        return len(samples)
 
     def close(self) -> None:
         pass

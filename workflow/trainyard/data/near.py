@@ -89,7 +89,9 @@ class _PackCopy:
 
     def get(self, say: Callable[[str], Any], stop: Callable[[], bool]) -> str:
         self.own.mkdir(mode=0o700, exist_ok=True)
-        with self._alone(say, stop):
+        with self._alone(say, stop) as alone:
+            if not alone:
+                return self.path
             if self._hold():
                 return str(self.target)
             for old in self.own.iterdir():  # of an earlier state of the pack, or half a copy; who reads an old one keeps it till the end
@@ -102,16 +104,16 @@ class _PackCopy:
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise DataError(f"{self.path}: could not be copied to {self.folder}: {error.strerror}") from None
-                missing = SPARE
+                missing = max(1, self.size + SPARE - free_bytes(self.folder))
             if missing > 0:
-                say(f"note: {self.path} is read from {self.mount.words}, slowly: {self.folder} lacks {missing / 1e9:.2f} GB for a copy; "
+                say(f"note: {self.path} is read from {self.mount.words}, slowly: {self.folder} lacks {missing / 1e6:,.1f} MB for a copy; "
                     "make room there, or set TRAINYARD_LOCAL_DISK to a larger disk")  # fmt: skip
                 return self.path
-            self._hold()
-        return str(self.target)
+            return str(self.target) if self._hold() else self.path
 
     @contextlib.contextmanager
-    def _alone(self, say: Callable[[str], Any], stop: Callable[[], bool]) -> Iterator[None]:
+    def _alone(self, say: Callable[[str], Any], stop: Callable[[], bool]) -> Iterator[bool]:
+        """Whether this process alone deals with the copy now; False when `stop()` came true while it waited."""
         handle = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             told = False
@@ -124,9 +126,10 @@ class _PackCopy:
                         say(f"waiting for another job that copies {self.path} to this machine")
                     told = True
                 if stop():
-                    raise DataError(f"stopped while waiting for a copy of {self.path}")
+                    yield False
+                    return
                 time.sleep(LOOK_AGAIN)
-            yield
+            yield True
         finally:
             os.close(handle)
 
