@@ -5,26 +5,30 @@ in `copied.jsonl` beside the copy, so a copy that was stopped goes on without re
 or time has changed since is copied anew.
 """
 
-import csv
+import contextlib
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from trainyard.data.annotations import read_rows
+from trainyard.data.annotation_copy import AnnotationCopy
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
-from trainyard.data.names import from_text, to_text
+from trainyard.data.names import from_text
 from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
 from trainyard.data.storage import free_bytes
 from trainyard.data.walk import Found, walk
 
 RECORD = "copied.jsonl"
+HALF = ".copying"
 
 
 def mirror(
@@ -44,7 +48,7 @@ def mirror(
     found = walk(source, lambda path: path not in names and path != RECORD)
     files = {f.path: f for f in found if f.refused is None}
     refused = {f.path: f.refused for f in found if f.refused is not None}
-    tables = {name: _Table(source, name, files, subset, seed) for name in names}
+    tables = {name: AnnotationCopy(source, name, files, subset, seed) for name in names}
     if tables:
         wanted = sorted({path for table in tables.values() for path in table.files()})
     else:
@@ -76,20 +80,50 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
         )
     folder = SourceFolder(source, max_bytes)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
-    with open(local / RECORD, "a", encoding="utf-8") as log, ThreadPoolExecutor(threads) as pool:
-        jobs = (pool.submit(_copy_one, folder, source, local, f, record.get(f.path)) for f in files)
+    with _half_copies(local) as half, open(local / RECORD, "a", encoding="utf-8") as log, ThreadPoolExecutor(threads) as pool:
+        if log.tell() and not _ends_in_newline(local / RECORD):
+            log.write("\n")  # behind the half line of a kill
+        jobs = (pool.submit(_copy_one, folder, local, half / str(i), f, record.get(f.path)) for i, f in enumerate(files))
         for found, future in _windowed(jobs, files, 4 * threads):
             try:
                 entry, fresh = future.result()
             except Refused as reason:
                 refused[found.path] = str(reason)
                 continue
+            except OSError as error:
+                raise DataError(_local_words(local, error, result["bytes"])) from None
             result["copied" if fresh else "kept"] += 1
             result["bytes"] += entry["size"]
             if fresh:
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
     return result
+
+
+@contextlib.contextmanager
+def _half_copies(local: Path) -> Iterator[Path]:
+    """A folder for files that are not whole yet, for one process at a time; what a killed one left there goes first."""
+    half = local / HALF
+    half.mkdir(exist_ok=True)
+    lock = os.open(half, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise DataError(f"{local}: another copy_to_local.py is writing there; wait for it or give another --local-root") from None
+    try:
+        for leftover in half.iterdir():
+            leftover.unlink()
+        yield half
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+        os.close(lock)
+
+
+def _local_words(local: Path, error: OSError, done: int) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{local}: the disk is full after {done / 1e9:.2f} GB; make room and run again, which goes on from there, or copy a --subset"
+    return f"{error.filename or local}: cannot be written: {error.strerror}"
 
 
 def _windowed(jobs: Iterator, files: list[Found], ahead: int) -> Iterator[tuple[Found, Any]]:
@@ -101,44 +135,55 @@ def _windowed(jobs: Iterator, files: list[Found], ahead: int) -> Iterator[tuple[
     yield from waiting
 
 
-def _copy_one(folder: SourceFolder, source: Path, local: Path, found: Found, known: dict | None) -> tuple[dict[str, Any], bool]:
-    """The record of a file, and whether it was copied now. Raises Refused."""
-    name = from_text(found.path)
-    target = local / name
-    try:
-        status = os.stat(source / name)
-    except OSError as error:
-        raise Refused(f"cannot be looked at: {error.strerror}") from None
-    stamp = {"path": found.path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if known is not None and all(known.get(k) == v for k, v in stamp.items()):
-        try:
-            if target.stat().st_size == status.st_size:
+def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known: dict | None) -> tuple[dict[str, Any], bool]:
+    """The record of a file, and whether it was copied now. Raises Refused for the source's faults, OSError for the copy's."""
+    target = local / from_text(found.path)
+    if known is not None and folder.stamp(found.path) == (known.get("size"), known.get("mtime_ns")):
+        with contextlib.suppress(OSError):
+            if target.stat().st_size == known["size"]:
                 return known, False
-        except OSError:
-            pass
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = xxhash.xxh3_128()
-    with replacing(target) as temporary, open(temporary, "w+b") as out:
+    digest, failed = xxhash.xxh3_128(), []
+    try:
+        with open(half, "w+b", buffering=0) as out:
 
-        def take(block: bytes) -> None:
-            digest.update(block)
-            out.write(block)
+            def take(block: bytes) -> None:
+                digest.update(block)
+                try:
+                    view = memoryview(block)
+                    while view:
+                        view = view[out.write(view) :]
+                except OSError as error:
+                    failed.append(error)
+                    raise Refused("the copy cannot be written") from None
 
-        def restart() -> None:
-            digest.reset()
+            def restart() -> None:
+                digest.reset()
+                out.seek(0)
+                out.truncate()
+
+            size, mtime_ns = folder.stream(found.path, take, restart)
             out.seek(0)
-            out.truncate()
+            again = xxhash.xxh3_128()
+            while block := out.read(1 << 20):
+                again.update(block)
+            if again.digest() != digest.digest():
+                raise Refused("the copy differs from what was read: check the local disk")
+            os.utime(out.fileno(), ns=(mtime_ns, mtime_ns))
+            os.fsync(out.fileno())
+        os.replace(half, target)
+    except Refused:
+        half.unlink(missing_ok=True)
+        if failed:
+            raise failed[0] from None
+        raise
+    return {"path": found.path, "size": size, "mtime_ns": mtime_ns, "xxh3": digest.hexdigest()}, True
 
-        folder.stream(found.path, take, restart)
-        out.flush()
-        out.seek(0)
-        again = xxhash.xxh3_128()
-        while block := out.read(1 << 20):
-            again.update(block)
-        if again.digest() != digest.digest():
-            raise Refused("the copy differs from what was read: check the local disk")
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return {**stamp, "xxh3": digest.hexdigest()}, True
+
+def _ends_in_newline(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _read_record(local: Path) -> dict[str, dict[str, Any]]:
@@ -155,86 +200,3 @@ def _read_record(local: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             continue
     return out
-
-
-class _Table:
-    """One file of annotations: its chosen rows, and which of their values name files."""
-
-    def __init__(self, source: Path, name: str, files: dict[str, Found], subset: int | None, seed: int):
-        path = source / name
-        if not path.is_file():
-            raise DataError(f"{path}: no such file of annotations")
-        self.source, self.name, self.refused = str(source), name, {}
-        self._files = files
-        rows = []
-        for number, (_, _, row) in enumerate(read_rows(path)):
-            if isinstance(row, dict):
-                rows.append(row)
-            else:
-                self.refused[f"{name}#{number}"] = f"row {number + 1} is {row}"
-        keyed = [(unit_hash(f"{name}#{json.dumps(row, sort_keys=True)}", f"subset:{seed}"), i) for i, row in enumerate(rows)]
-        chosen = sorted(i for _, i in (sorted(keyed)[:subset] if subset is not None else keyed))
-        self.rows = [rows[i] for i in chosen]
-        head = path.read_bytes()[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
-        self.kind = "csv" if path.suffix.lower() in (".csv", ".tsv", ".txt") else "list" if head.startswith(b"[") else "lines"
-
-    def files(self) -> set[str]:
-        """Files that the rows name."""
-        return {found for row in self.rows for _, found in self._named(row)}
-
-    def write(self, local: Path, refused: Mapping[str, str]) -> int:
-        """The rows whose files were all copied, with paths into the copy; their number."""
-        rows = []
-        for row in self.rows:
-            lost = [found for _, found in self._named(row) if found in refused]
-            if lost:
-                self.refused[f"{self.name}: row with '{lost[0]}'"] = f"left out: {refused[lost[0]]}"
-                continue
-            rows.append(self._rewrite(row, local))
-        with replacing(local / self.name) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
-            if self.kind == "csv":
-                writer = csv.DictWriter(out, list(rows[0]) if rows else [], extrasaction="ignore", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-            elif self.kind == "list":
-                json.dump(rows, out, ensure_ascii=False, indent=1)
-            else:
-                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return len(rows)
-
-    def _named(self, value: Any) -> Iterator[tuple[str, str]]:
-        """(text, file below the source) of every text in a row that names a file that is there."""
-        if isinstance(value, dict):
-            for part in value.values():
-                yield from self._named(part)
-        elif isinstance(value, list):
-            for part in value:
-                yield from self._named(part)
-        elif isinstance(value, str) and (found := self._find(value)) is not None:
-            yield value, found
-
-    def _find(self, value: str) -> str | None:
-        text = to_text(value).replace("\\", "/") if "/" not in value else to_text(value)
-        if len(text) > 4096 or "\n" in text and text not in self._files:
-            return None
-        text = text.removeprefix("./").removeprefix(self.source.rstrip("/") + "/")
-        if text in self._files:
-            return text
-        # Written on another machine, or beside the annotations: the longest end of the path that is there.
-        beside = os.path.normpath(os.path.join(os.path.dirname(self.name), text))
-        if beside in self._files:
-            return beside
-        parts = text.split("/")
-        if not value.startswith("/") or len(parts) < 3:
-            return None
-        return next((end for i in range(1, len(parts) - 1) if (end := "/".join(parts[i:])) in self._files), None)
-
-    def _rewrite(self, value: Any, local: Path) -> Any:
-        if isinstance(value, dict):
-            return {key: self._rewrite(part, local) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self._rewrite(part, local) for part in value]
-        if isinstance(value, str) and (found := self._find(value)) is not None:
-            # A path below the root stays true below the new root; any other becomes the copy's own.
-            return value if value.removeprefix("./") == found else str(local / from_text(found))
-        return value
