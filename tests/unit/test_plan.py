@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -169,6 +170,18 @@ pathlib.Path(sys.argv[sys.argv.index("-solution") + 1]).write_text("\\n".join(ou
 GRAHAM = [Task("s", f"r{i}", "m", hours) for i, hours in enumerate((3, 3, 2, 2, 2))]
 
 
+def gone(process: int) -> bool:
+    """Whether a process ends within some seconds; one that nobody has waited for is at an end too."""
+    for _ in range(100):
+        try:
+            if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 @pytest.mark.parametrize(
     "trick,words",
     [
@@ -195,8 +208,7 @@ def test_a_solver_that_hangs_dies_or_lies_costs_only_time(monkeypatch, tmp_path,
     assert pid.exists(), "the faulty solver was asked"
     assert plan.schedule.makespan == pytest.approx(6) and plan.bound == pytest.approx(6), (plan.solver, plan.notes)
     assert words in " ".join(plan.notes), plan.notes
-    solver = int(pid.read_text())
-    assert not psutil.pid_exists(solver) or psutil.Process(solver).status() == psutil.STATUS_ZOMBIE, "it is stopped"
+    assert gone(int(pid.read_text())), "it is stopped"
 
 
 def test_the_fallback_solver_is_as_good(monkeypatch):
@@ -293,7 +305,7 @@ def test_the_command_prints_the_plan_and_the_owners_own(tmp_path):
     done = subprocess.run(
         [sys.executable, str(HOME / "workflow/scripts/plan_machines.py"), "--machines", str(HOME / "config/examples/machines_music.yaml"),
          "--config", "scale=full", "suites=kmidi", "--results", str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path,
+        capture_output=True, text=True, cwd=tmp_path, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 runs on 3 machines: 2 h") and "No plan is shorter" in done.stdout

@@ -232,6 +232,10 @@ class Settings(Frozen):
     scale: Literal["demo", "full"] = Field("demo", description="demo: minutes on two cores; full: the sizes of the five systems")
     only: tuple[str, ...] = Field((), description="only these models, runs or suites (patterns)")
     exclude: tuple[str, ...] = Field((), description="all but these models, runs or suites (patterns)")
+    worker: str | None = Field(
+        None, description="only what this machine is to do: by results/plan.json, where it knows the machine, else by the machines file"
+    )
+    machines: str | None = Field(None, description="the machines file; null: config/machines.yaml")
     epochs: int | None = Field(None, ge=1, description="epochs of every model")
     batch_size: int | None = Field(None, ge=1, description="batch size of every model")
     folds: int | None = Field(None, ge=2, le=100, description="folds of every dataset that has folds")
@@ -243,6 +247,11 @@ class Settings(Frozen):
         None, description="when running trainings save and leave: 2026-11-24T18:00, 18:00, or from the start of the call 7h30m, 45m"
     )
     tensorboard: bool = Field(False, description="write events for TensorBoard below checkpoints/{suite}/{run}/tensorboard")
+
+    @field_validator("worker", mode="before")
+    @classmethod
+    def _a_name(cls, value):
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # --config worker=1
 
     @field_validator("deadline", mode="before")
     @classmethod

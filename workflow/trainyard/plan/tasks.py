@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainyard.config.machines import labels_of
 from trainyard.dag.jobs import Jobs
 from trainyard.data.files import read_json
-from trainyard.plan.problem import Task, labels_of
+from trainyard.plan.problem import Task
 
 # How far off each source was found to be, as factors on its figure.
 RANGE = {"earlier": (0.8, 1.25), "stated": (0.6, 1.6), "preflight": (0.6, 1.8), "limit": (0.02, 1.0)}
