@@ -293,7 +293,12 @@ def test_mistakes_in_the_machines_file_are_named(tmp_path, text, words):
 
 
 def test_the_shipped_machines_are_whole():
-    for path in (HOME / "config/machines.yaml", HOME / "config/examples/machines_music.yaml"):
+    for path in (
+        HOME / "config/machines.yaml",
+        HOME / "config/examples/machines_music.yaml",
+        HOME / "config/examples/machines_housebrain.yaml",
+        HOME / "config/examples/workers_music.yaml",
+    ):
         assert load_machines(path).single()
 
 
@@ -393,9 +398,9 @@ def test_advice_says_whether_it_is_worth_it_how_many_at_once_and_since_when_the_
     big = {"cores": 8, "memory_gb": 64}
     words = " ".join(make_plan(jobs, machines(a=big, b=big), tmp_path, seconds=1)["advice"])
     assert "worth it: a alone would take 8 h, 2.0 times as long" in words
-    assert "a has room for 8 runs at once" in words
+    assert "Runs at once: a, b have room for 8" in words and "the plan has 1" in words
     assert "local copy of lakh took 10 min" in words and "after the first of 110 epochs" in words
-    assert "ends between" in words
+    assert "the trainings end between" in words
 
 
 def test_a_machine_left_open_is_this_one(tmp_path):

@@ -40,7 +40,7 @@ def main() -> int:
     from trainyard.dag.jobs import Jobs
     from trainyard.data.files import write_json
     from trainyard.plan.make import make_plan
-    from trainyard.plan.words import lines
+    from trainyard.plan.words import following, lines
 
     output = args.output or args.results / "plan.json"
     # The plan is of everybody's runs, whoever makes it.
@@ -51,7 +51,7 @@ def main() -> int:
     write_json(output, plan)
     for line in lines(plan):
         print(line)
-    print(f"\nwritten to {output}; the next snakemake follows it")
+    print(f"\n{following(plan, output)}")
     return 0
 
 

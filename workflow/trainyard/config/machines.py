@@ -106,7 +106,8 @@ class Machines(Frozen):
         """A machine of every kind, for what one more would bring; machines without a kind count as their own."""
         kinds = {k: validate(Machine, {key: v for key, v in values.items() if key != "more"}, f"kinds.{k}")
                  for k, values in self.kinds.items() if values.get("more", True)}  # fmt: skip
-        return kinds | {name: m.model_copy(update={"count": 1}) for name, m in self.machines.items() if m.kind is None}
+        alone = {name: m.model_copy(update={"count": 1, "runs": ()}) for name, m in self.machines.items() if m.kind is None}
+        return kinds | {f"like {name}": machine for name, machine in alone.items()}
 
 
 def labels_of(suite: str, model: str, run: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import Frozen, nearest
 from trainyard.config.deadline import read_deadline
 from trainyard.config.features import FormatName
+from trainyard.config.stated import StatedData, StatedTraining
 
 
 class ValueRule(Frozen):
@@ -60,6 +61,7 @@ class Dataset(Frozen):
     stratify: bool = Field(True, description="balance labels over folds")
     seed: int = Field(0, description="seed of the split")
     subset_size: int | None = Field(None, ge=1, description="samples used at most, drawn by hash")
+    stated: StatedData = Field(StatedData(), description="what its owners say of its copy, for plans")
     features: Any = Field({}, description="options of the format: what the local copy turns a sample into")
 
     @field_validator("glob", mode="before")
@@ -172,6 +174,7 @@ class Model(Frozen):
     runtime: int = Field(60, ge=1, description="minutes of a training, for the scheduler")
     gpu: int = Field(0, ge=0, description="GPUs of a training, for the scheduler")
     hours: float | None = Field(None, gt=0, description="hours its owners state for it, for forecasts")
+    stated: StatedTraining = Field(StatedTraining(), description="what they say besides, for plans")
 
     @field_validator("architecture")
     @classmethod

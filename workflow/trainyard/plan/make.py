@@ -34,7 +34,8 @@ def make_plan(jobs: Jobs, machines: Machines, results: Path, last: Path | None =
     problem = build(tasks, machines, speeds)
     plan = find_plan(problem, goal_of(machines), seconds)
     others = one_more_of_each(plan, tasks, machines, seconds)
-    return record(plan, others, given_plans(problem, machines), compared, advice(plan, results))
+    copies = {f"{suite}/{name}": jobs.dataset(suite, name).stated.copy_hours or 0.0 for suite, name in jobs.used_datasets()}
+    return record(plan, others, given_plans(problem, machines), compared, advice(plan, results, copies))
 
 
 def _read(path: Path) -> dict[str, Any]:

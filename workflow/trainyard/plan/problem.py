@@ -32,6 +32,8 @@ class Task:
     output_gb: float = 0.0
     save_hours: float = 0.0  # work between two checkpoints: what a session's end can cost
     after: tuple[str, ...] = ()  # paths of tasks that must be done before
+    stated_on_gpu: bool = False  # the hours are those of a GPU, for some training that asks for none
+    raw_hours: float | None = None  # of a training that reads the raw files in every epoch, by its owners
     light: bool = False  # done where the workflow runs, beside the trainings: a merge
 
     @property
