@@ -92,6 +92,8 @@ def print_comparisons():
         table = Path("logs", "compare_models", f"{suite}.log")
         if table.exists():
             print(f"\n{suite}\n{table.read_text()}", end="", flush=True)
+    if JOBS.rest():
+        print(f"\n{JOBS.rest()}", flush=True)
 
 
 def partial_report():

@@ -24,7 +24,7 @@ rule train:
 def started(folder: Path) -> list[str]:
     subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--directory", str(folder), "-s", str(folder / "Snakefile")],
-        check=True, capture_output=True, cwd=folder,
+        check=True, capture_output=True, cwd=folder, timeout=120,
     )  # fmt: skip
     return (folder / "started").read_text().split()
 

@@ -22,7 +22,7 @@ HOME = Path(__file__).resolve().parents[2]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--machines", type=Path, default=HOME / "config/machines.yaml", help="the machines (default: config/machines.yaml)")
+    parser.add_argument("--machines", type=Path, help="the machines (default: the key `machines`, else config/machines.yaml)")
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="overlays, as given to snakemake")
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="settings, as given to snakemake")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder: earlier runs, preflights (default: results)")
@@ -36,20 +36,22 @@ def main() -> int:
 
     from trainyard.config.command_line import read_config
     from trainyard.config.machines import load_machines
+    from trainyard.config.worker import machines_file
     from trainyard.dag.jobs import Jobs
     from trainyard.data.files import write_json
     from trainyard.plan.make import make_plan
-    from trainyard.plan.words import lines
+    from trainyard.plan.words import following, lines
 
     output = args.output or args.results / "plan.json"
-    config = read_config(HOME, args.configfile, args.config)
-    plan = make_plan(
-        Jobs(config, HOME), load_machines(args.machines), args.results, last=args.last or output, everything=args.all, seconds=args.seconds
-    )
+    # The plan is of everybody's runs, whoever makes it.
+    config = {k: v for k, v in read_config(HOME, args.configfile, args.config).items() if k != "worker"}
+    jobs = Jobs(config, HOME)
+    machines = load_machines(args.machines or machines_file(jobs.config.settings, HOME))
+    plan = make_plan(jobs, machines, args.results, last=args.last or output, everything=args.all, seconds=args.seconds)
     write_json(output, plan)
     for line in lines(plan):
         print(line)
-    print(f"\nwritten to {output}; the next snakemake follows it")
+    print(f"\n{following(plan, output)}")
     return 0
 
 

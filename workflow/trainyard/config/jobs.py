@@ -10,7 +10,7 @@ from trainyard.config.load import Config, validate
 from trainyard.config.runs import Run
 
 # Machine matters: they change what a run costs, not what it learns, so they stay out of its settings.
-MACHINE = {"threads", "mem_mb", "cap_memory", "runtime", "gpu", "hours"}
+MACHINE = {"threads", "mem_mb", "cap_memory", "runtime", "gpu", "hours", "stated"}
 # How it is trained: no matter to baselines and metrics.
 TRAINING = {
     "epochs", "batch_size", "accumulate", "lr", "weight_decay", "warmup", "schedule", "schedule_epochs", "clip", "select", "checkpoint",
@@ -47,7 +47,7 @@ def task_settings(config: Config, run: Run) -> dict[str, Any]:
 def dataset_settings(config: Config, suite: str, name: str) -> dict[str, Any]:
     """What index, split and local copy are told. The root's place is not part of it: moving data changes nothing."""
     dataset = config.suites[suite].datasets[name]
-    return {"suite": suite, "dataset": name, **dataset.model_dump(mode="json", exclude={"root"})}
+    return {"suite": suite, "dataset": name, **dataset.model_dump(mode="json", exclude={"root", "stated"})}
 
 
 def read_settings(text: str) -> dict[str, Any]:

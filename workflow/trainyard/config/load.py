@@ -16,10 +16,11 @@ LISTS = ("suites", "only", "exclude", "extra_args")
 
 
 class Config(Frozen):
-    """The whole configuration, resolved: settings and, by name, the suites they ask for."""
+    """The whole configuration, resolved: settings and, by name, the suites they ask for; and the worker's slice, where there is one."""
 
     settings: Settings
     suites: dict[str, Suite]
+    mine: Any = None  # worker.Slice
 
 
 def merge(low: dict, high: dict) -> dict:
@@ -50,7 +51,11 @@ def load_config(config: dict[str, Any], home: Path) -> Config:
         if not isinstance(overlay, dict):
             raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
         suites[name] = _suite(name, home, overlay, settings)
-    return Config(settings=settings, suites=suites)
+    if settings.worker is None:
+        return Config(settings=settings, suites=suites)
+    from trainyard.config.worker import worker_slice
+
+    return Config(settings=settings, suites=suites, mine=worker_slice(settings, home))
 
 
 def split_list(value: Any) -> Any:

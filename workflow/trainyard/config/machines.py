@@ -1,5 +1,6 @@
 """The machines that work can be planned on (config/machines.yaml), typed and checked."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from trainyard.config.load import merge, validate
 class Machine(Frozen):
     """One machine, or `count` equal ones."""
 
+    description: str = Field("", description="what it is, for people")
     kind: str | None = Field(None, description="kind whose values it starts from")
     host: str | None = Field(None, description="host name that it reports; null: its own name here, and any host where it is the only one")
     count: int = Field(1, ge=1, le=10000, description="how many of them; more than one are called name-1, name-2, …")
@@ -32,6 +34,9 @@ class Machine(Frozen):
     restart_minutes: float = Field(5, ge=0, description="minutes from a start to training again")
     joins_hours: float = Field(0, ge=0, description="hours from now until it is there")
     price_per_hour: float = Field(0, ge=0, description="what an hour of it costs, in any one currency")
+    runs: tuple[str, ...] = Field(
+        (), description="runs that go here whatever a plan would say (patterns on suite, model or run): what `worker=<name>` does"
+    )
     only: tuple[str, ...] = Field((), description="only these suites, models or runs (patterns)")
     never: tuple[str, ...] = Field((), description="never these suites, models or runs (patterns)")
 
@@ -40,15 +45,17 @@ class Machine(Frozen):
         for pattern, speed in self.speeds.items():
             if not speed > 0:
                 raise ValueError(f"speeds: '{pattern}' must be above 0, found {speed}")
+        if self.runs and self.count > 1:
+            raise ValueError("runs: for several equal machines (count) it is open which of them is meant; describe each by its own name")
         return self
 
     def takes(self, labels: tuple[str, ...]) -> bool:
         """Whether `only` and `never` let a run with these names here."""
-        return (not self.only or _fits(self.only, labels)) and not _fits(self.never, labels)
+        return (not self.only or fits(self.only, labels)) and not fits(self.never, labels)
 
     def speed_of(self, labels: tuple[str, ...]) -> float:
         """Speed for a run with these names."""
-        return next((s for pattern, s in self.speeds.items() if _fits((pattern,), labels)), self.speed)
+        return next((s for pattern, s in self.speeds.items() if fits((pattern,), labels)), self.speed)
 
 
 class Machines(Frozen):
@@ -84,6 +91,10 @@ class Machines(Frozen):
                 found[key] = one
         return found
 
+    def all_pins(self) -> list[tuple[str, str]]:
+        """(pattern, machine) of all pins: those below `pins`, and what machines name as their `runs`."""
+        return [*self.pins.items(), *((pattern, name) for name, m in self.machines.items() for pattern in m.runs)]
+
     def of_host(self, host: str) -> str | None:
         """The machine that has this host name; the only one there is has any."""
         single = self.single()
@@ -95,11 +106,18 @@ class Machines(Frozen):
         """A machine of every kind, for what one more would bring; machines without a kind count as their own."""
         kinds = {k: validate(Machine, {key: v for key, v in values.items() if key != "more"}, f"kinds.{k}")
                  for k, values in self.kinds.items() if values.get("more", True)}  # fmt: skip
-        return kinds | {name: m.model_copy(update={"count": 1}) for name, m in self.machines.items() if m.kind is None}
+        alone = {name: m.model_copy(update={"count": 1, "runs": ()}) for name, m in self.machines.items() if m.kind is None}
+        return kinds | {f"like {name}": machine for name, machine in alone.items()}
 
 
-def _fits(patterns: tuple[str, ...], labels: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(label, p) for p in patterns for label in labels)
+def labels_of(suite: str, model: str, run: str) -> tuple[str, ...]:
+    """The names that a run answers to in patterns."""
+    return (suite, model, run, f"{suite}/{model}", f"{suite}/{run}")
+
+
+def fits(patterns: tuple[str, ...], labels: Iterable[str]) -> bool:
+    """Whether one of a run's names is like one of the patterns."""
+    return any(fnmatchcase(label, p) for label in labels for p in patterns)
 
 
 def load_machines(path: Path) -> Machines:

@@ -46,7 +46,7 @@ class FoundScript:
     path: str
 
 
-def list_runs(config: Config) -> list[Run]:
+def _chosen(config: Config) -> list[Run]:
     """Every run that `only` and `exclude` leave, in the config's order. Raises ConfigError on a pattern that fits nothing."""
     runs = every_run(config)
     slots = _slots(config, runs)
@@ -56,15 +56,33 @@ def list_runs(config: Config) -> list[Run]:
     return [r for r in runs if _wanted(config, r.suite, r.model, r.name)]
 
 
+def list_runs(config: Config) -> list[Run]:
+    """The runs of this call: all chosen ones, or the worker's of them, in the config's order."""
+    return [r for r in _chosen(config) if _is_mine(config, r)]
+
+
 def list_slots(config: Config) -> list[Run]:
     """The promoted runs, chosen among the runs that `only` and `exclude` leave; none where these leave nothing to choose."""
-    return [s for s in _slots(config, list_runs(config)) if _wanted(config, s.suite, s.gathered, s.name)]
+    return [s for s in _all_slots(config) if _is_mine(config, s)]
 
 
 def list_ensembles(config: Config) -> list[Run]:
     """The ensembles of the runs that `only` and `exclude` leave. Raises ConfigError on members that cannot be averaged."""
-    found = _ensembles(config, list_runs(config) + list_slots(config))
-    return [e for e in found if _wanted(config, e.suite, e.gathered, e.name)]
+    found = _ensembles(config, _chosen(config) + _all_slots(config))
+    return [e for e in found if _wanted(config, e.suite, e.gathered, e.name) and _is_mine(config, e)]
+
+
+def _is_mine(config: Config, run: Run) -> bool:
+    """Whether a run is the worker's; without a worker all are. What is made of several runs, if all of these are."""
+    if config.mine is None:
+        return True
+    if run.of:
+        return all(_is_mine(config, r) for r in run.of)
+    return config.mine.has(run.suite, run.model, run.name)
+
+
+def _all_slots(config: Config) -> list[Run]:
+    return [s for s in _slots(config, _chosen(config)) if _wanted(config, s.suite, s.gathered, s.name)]
 
 
 def _slots(config: Config, runs: list[Run]) -> list[Run]:
@@ -151,7 +169,10 @@ def list_scripts(config: Config, filtered: bool = True) -> list[FoundScript]:
     for script in found:
         if (script.suite, script.name) in taken:
             raise ConfigError(f"{script.path}: a model of {script.suite} has the same name '{script.name}'; rename the file or exclude it")
-    return [s for s in found if not filtered or _wanted(config, s.suite, s.name, s.name)]
+    if not filtered:
+        return found
+    mine = [s for s in found if config.mine is None or config.mine.has(s.suite, s.name, s.name)]
+    return [s for s in mine if _wanted(config, s.suite, s.name, s.name)]
 
 
 def _check_scripts(suite: str, found: list[FoundScript], discover: Discover) -> None:

@@ -9,6 +9,7 @@ from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import Frozen, nearest
 from trainyard.config.deadline import read_deadline
 from trainyard.config.features import FormatName
+from trainyard.config.stated import StatedData, StatedTraining
 
 
 class ValueRule(Frozen):
@@ -60,6 +61,7 @@ class Dataset(Frozen):
     stratify: bool = Field(True, description="balance labels over folds")
     seed: int = Field(0, description="seed of the split")
     subset_size: int | None = Field(None, ge=1, description="samples used at most, drawn by hash")
+    stated: StatedData = Field(StatedData(), description="what its owners say of its copy, for plans")
     features: Any = Field({}, description="options of the format: what the local copy turns a sample into")
 
     @field_validator("glob", mode="before")
@@ -172,6 +174,7 @@ class Model(Frozen):
     runtime: int = Field(60, ge=1, description="minutes of a training, for the scheduler")
     gpu: int = Field(0, ge=0, description="GPUs of a training, for the scheduler")
     hours: float | None = Field(None, gt=0, description="hours its owners state for it, for forecasts")
+    stated: StatedTraining = Field(StatedTraining(), description="what they say besides, for plans")
 
     @field_validator("architecture")
     @classmethod
@@ -232,6 +235,10 @@ class Settings(Frozen):
     scale: Literal["demo", "full"] = Field("demo", description="demo: minutes on two cores; full: the sizes of the five systems")
     only: tuple[str, ...] = Field((), description="only these models, runs or suites (patterns)")
     exclude: tuple[str, ...] = Field((), description="all but these models, runs or suites (patterns)")
+    worker: str | None = Field(
+        None, description="only what this machine is to do: by results/plan.json, where it knows the machine, else by the machines file"
+    )
+    machines: str | None = Field(None, description="the machines file; null: config/machines.yaml")
     epochs: int | None = Field(None, ge=1, description="epochs of every model")
     batch_size: int | None = Field(None, ge=1, description="batch size of every model")
     folds: int | None = Field(None, ge=2, le=100, description="folds of every dataset that has folds")
@@ -243,6 +250,11 @@ class Settings(Frozen):
         None, description="when running trainings save and leave: 2026-11-24T18:00, 18:00, or from the start of the call 7h30m, 45m"
     )
     tensorboard: bool = Field(False, description="write events for TensorBoard below checkpoints/{suite}/{run}/tensorboard")
+
+    @field_validator("worker", mode="before")
+    @classmethod
+    def _a_name(cls, value):
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # --config worker=1
 
     @field_validator("deadline", mode="before")
     @classmethod

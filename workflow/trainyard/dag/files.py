@@ -148,7 +148,9 @@ class Files:
         suite = wildcards.suite
         names = [r.name for r in self.jobs.with_figures if r.suite == suite] + [s.name for s in self.jobs.scripts if s.suite == suite]
         merged = [f"results/{suite}/merged/{m}/metrics.json" for m in self.jobs.merged_models(suite)]
-        return [f"results/{suite}/runs/{n}/metrics.json" for n in names] + merged
+        # With a worker: what others have done already is compared too, where it has come here.
+        others = [f"results/{suite}/runs/{name}/metrics.json" for of, name in self.jobs.others if of == suite]
+        return [f"results/{suite}/runs/{n}/metrics.json" for n in names] + merged + [path for path in others if Path(path).exists()]
 
     def attention(self) -> list[str]:
         """Attention maps of the runs whose architecture has them."""

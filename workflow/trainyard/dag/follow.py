@@ -1,14 +1,15 @@
 """How the rules follow results/plan.json: what starts first, and on which machine. Neither is a param, so a new plan reruns nothing."""
 
-import json
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from trainyard.config.base import ConfigError
+from trainyard.config.machines import fits, labels_of, load_machines
+from trainyard.config.worker import PLAN, machines_file, read_plan
 from trainyard.dag.jobs import Jobs
 
-PLAN = Path("results/plan.json")
 SPAN = 49  # priorities of the plan lie between a rule's own and that much above
 
 
@@ -24,9 +25,22 @@ class Follow:
 
     @cached_property
     def _hosts(self) -> dict[tuple[str, str], str]:
-        """Machine of each run; nothing where the plan knows one machine only: that is this one."""
+        """Machine of each run; nothing where the plan knows one machine only: that is this one. Without a plan, what is pinned."""
         found = {(r["suite"], r["run"]): str(r["machine"]) for r in self._runs}
-        return found if len(set(found.values())) > 1 else {}
+        if found:
+            return found if len(set(found.values())) > 1 else {}
+        return self._pinned()
+
+    def _pinned(self) -> dict[tuple[str, str], str]:
+        try:
+            machines = load_machines(machines_file(self.jobs.config.settings, self.jobs.home))
+        except ConfigError:
+            return {}  # who uses the file says what is wrong with it
+        if len(machines.single()) < 2:
+            return {}
+        named = [((r.suite, r.name), labels_of(r.suite, r.gathered, r.name)) for r in (*self.jobs.runs, *self.jobs.slots)]
+        named += [((s.suite, s.name), labels_of(s.suite, s.name, s.name)) for s in self.jobs.scripts]
+        return {key: name for key, labels in named for pattern, name in machines.all_pins() if fits((pattern,), labels)}
 
     @cached_property
     def _ranks(self) -> dict[tuple[str, str], int]:
@@ -60,12 +74,3 @@ class Follow:
 
 def _priority(follow: Follow, own: int, wildcards: Any) -> int:
     return own + follow.rank(wildcards)
-
-
-def read_plan(path: Path) -> dict[str, Any]:
-    """The plan; empty where there is none, or none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}

@@ -15,6 +15,7 @@ from trainyard.config import Run, every_run, list_ensembles, list_runs, list_scr
 from trainyard.config.base import ConfigError
 from trainyard.config.deadline import read_deadline
 from trainyard.config.schema import Dataset, Discover, Model, Promote, Settings
+from trainyard.dag.names import refuse_unknown
 from trainyard.host.gpus import usable_gpus
 
 
@@ -47,19 +48,45 @@ class Jobs:
     """The resolved configuration as the rules see it. Raises ConfigError for whatever is wrong with it."""
 
     def __init__(self, config: dict, home: Path):
-        self.home = home
+        self.home, self.given = home, config
         self.config = load_config(config, home)
         self.runs = list_runs(self.config)
         self.slots = list_slots(self.config)
         self.ensembles = list_ensembles(self.config)
         self.scripts = list_scripts(self.config)
+        if self.config.mine is not None:
+            refuse_unknown([(f"machines.{self.config.mine.worker}", p) for p in self.config.mine.patterns], config, home)
         if not self.runs and not self.scripts:
-            raise ConfigError("config: only and exclude leave nothing to run")
+            raise ConfigError(self._nothing())
         self.datasets = {name: suite for suite, s in self.config.suites.items() for name in s.datasets}
         for suite, s in self.config.suites.items():
             for name in s.datasets:
                 if self.datasets[name] != suite:
                     raise ConfigError(f"config: two suites, {suite} and {self.datasets[name]}, have a dataset '{name}'; rename one")
+
+    def _nothing(self) -> str:
+        """Why there is nothing to run."""
+        mine = self.config.mine
+        if mine is None:
+            return "config: only and exclude leave nothing to run"
+        return f"config: worker: there is nothing to do for '{mine.worker}' here: none of the chosen runs is its by {mine.source}"
+
+    @cached_property
+    def others(self) -> list[tuple[str, str]]:
+        """(suite, run) of trainings and scripts that are chosen, but another worker's; none without a worker."""
+        if self.config.mine is None:
+            return []
+        everybody = self.config.model_copy(update={"mine": None})
+        mine = {(r.suite, r.name) for r in self.runs} | {(s.suite, s.name) for s in self.scripts}
+        every = [(r.suite, r.name) for r in list_runs(everybody)] + [(s.suite, s.name) for s in list_scripts(everybody)]
+        return [key for key in every if key not in mine]
+
+    def rest(self) -> str:
+        """What a worker leaves to others, in a line; empty without a worker, or where it does everything."""
+        if not self.others:
+            return ""
+        few = ", ".join(name for _, name in self.others[:5]) + (f" and {len(self.others) - 5} more" if len(self.others) > 5 else "")
+        return f"worker {self.config.mine.worker}: its {len(self.runs) + len(self.scripts)} runs are done; left to others: {few}"
 
     @cached_property
     def models(self) -> list[str]:

@@ -15,27 +15,36 @@ ROUNDS = 300
 def lower_bound(problem: Problem, upper: float, rounds: int = ROUNDS) -> float:
     """Hours that no plan goes below, given one of `upper` hours."""
     best = _chain_bound(problem)
-    for cut in _cuts(problem.tails):
-        keep = problem.tails >= cut - 1e-12
-        best = max(best, load_bound(problem, keep, upper - cut, rounds) + cut)
-    for cut in _cuts(problem.heads)[1:]:
-        keep = problem.heads >= cut - 1e-12
-        best = max(best, load_bound(problem, keep, upper, rounds, cut))
+    for cut in cuts(problem.tails, 12):
+        best = max(best, load_bound(problem, problem.tails >= cut, upper - cut, rounds) + cut)
+    for cut in cuts(problem.heads, 12)[1:]:
+        best = max(best, load_bound(problem, problem.heads >= cut, upper, rounds, cut))
     return min(best, upper)
 
 
 def load_bound(problem: Problem, keep: np.ndarray, upper: float, rounds: int = ROUNDS, head: float = 0.0) -> float:
     """Hours that the kept tasks take at least on all lanes together. `head`: none of them starts before."""
+    return _priced(problem, keep, upper, rounds, head)[0]
+
+
+def lane_prices(problem: Problem, upper: float, rounds: int = ROUNDS) -> np.ndarray:
+    """Weights of the lanes, summing to 1, at the best load bound: what an hour of each is worth. hours × prices say where tasks belong."""
+    return _priced(problem, np.ones(len(problem.tasks), dtype=bool), upper, rounds, 0.0)[1]
+
+
+def _priced(problem: Problem, keep: np.ndarray, upper: float, rounds: int, head: float) -> tuple[float, np.ndarray]:
+    """The load bound, and the lanes' weights that gave it."""
+    weights = np.full(len(problem.lanes), 1.0 / len(problem.lanes))
     joins = np.maximum(np.array([lane.joins for lane in problem.lanes]), head)
     hours = np.where(problem.hours + joins > upper + 1e-9, np.inf, problem.hours)[keep]
     if not len(hours):
-        return 0.0
+        return 0.0, weights
     if not np.isfinite(hours.min(axis=1)).all():
-        return upper  # a task that fits nowhere below `upper`: nothing shorter exists
+        return upper, weights  # a task that fits nowhere below `upper`: nothing shorter exists
     best = float((hours + joins).min(axis=1).max())
     copy = problem.copy[np.unique(problem.data[keep])]
     finite = np.where(np.isfinite(hours), hours, 1e9)
-    weights = np.full(len(joins), 1.0 / len(joins))
+    found = weights
     rows = np.arange(len(hours))
     step = 1.0
     stale = 0
@@ -44,7 +53,7 @@ def load_bound(problem: Problem, keep: np.ndarray, upper: float, rounds: int = R
         place = priced.argmin(axis=1)
         value = _capacity(problem, weights, joins, float(priced[rows, place].sum() + (copy * weights).min(axis=1).sum()), upper)
         if value > best * (1 + 1e-7):
-            best, stale = value, 0
+            best, stale, found = value, 0, weights
         else:
             stale += 1
             if stale >= 8:
@@ -56,7 +65,7 @@ def load_bound(problem: Problem, keep: np.ndarray, upper: float, rounds: int = R
         weights /= weights.sum()
         if step < 1e-4:
             break
-    return best
+    return best, found
 
 
 def _capacity(problem: Problem, weights: np.ndarray, joins: np.ndarray, priced: float, upper: float) -> float:
@@ -94,11 +103,15 @@ def _work_until(problem: Problem, joins: np.ndarray, hours: float) -> np.ndarray
     return first + np.where(np.isfinite(cycle) & np.isfinite(useful), more, 0.0)
 
 
-def _cuts(values: np.ndarray) -> list[float]:
-    """0 and some of the distinct values: each makes a bound of its own."""
-    distinct = np.unique(np.round(values, 9))
-    if len(distinct) > 12:
-        distinct = distinct[np.linspace(0, len(distinct) - 1, 12).astype(int)]
+def cuts(values: np.ndarray, most: int | None = None) -> list[float]:
+    """0 and the distinct values, at most about `most`: the tasks at or above each make a bound of their own.
+
+    Of values that differ by less than rounding the smallest stands, so that `values >= cut` keeps all of them.
+    """
+    distinct = np.unique(values)
+    distinct = distinct[np.append(True, np.diff(distinct) > 1e-9)] if len(distinct) else distinct
+    if most is not None and len(distinct) > most:
+        distinct = distinct[np.linspace(0, len(distinct) - 1, most).astype(int)]
     return sorted({0.0, *map(float, distinct)})
 
 

@@ -5,12 +5,18 @@ A solver's word is not taken: the assignment is played through by our own schedu
 
 import multiprocessing
 import os
+import shutil
+import signal
+import tempfile
 import time
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainyard.plan.bound import cuts
 from trainyard.plan.problem import Problem
 from trainyard.plan.search import Goal
 
@@ -30,46 +36,56 @@ class Answer:
 
 
 def solve(problem: Problem, goal: Goal, solver: str, seconds: float, gap: float = 0.0, relaxed: bool = False) -> Answer:
-    """Ask one solver; never raises, never takes longer than `seconds` and a little."""
+    """Ask one solver; never raises, never takes longer than `seconds` and a little, leaves no process and no file behind."""
     import pulp  # noqa: F401  (here, so that every child has it)
 
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(theirs, problem, goal, solver, seconds, gap, relaxed), daemon=True)
-    child.start()
-    theirs.close()
-    try:
-        if not ours.poll(seconds + GRACE):
-            return Answer(solver, None, -np.inf, seconds, f"{solver} did not come back within {seconds:g} s and was stopped")
+    with tempfile.TemporaryDirectory(prefix="plan-", ignore_cleanup_errors=True) as folder:
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=_work, args=(theirs, folder, problem, goal, solver, seconds, gap, relaxed), daemon=True)
+        child.start()
+        theirs.close()
         try:
-            return ours.recv()
-        except EOFError:
-            return Answer(solver, None, -np.inf, 0.0, f"{solver} ended without an answer")
-    finally:
-        if child.is_alive():
-            child.kill()
-        child.join()
-        ours.close()
+            if not ours.poll(seconds + GRACE):
+                return Answer(solver, None, -np.inf, seconds, f"{solver} did not come back within {seconds:g} s and was stopped")
+            try:
+                return ours.recv()
+            except EOFError:
+                return Answer(solver, None, -np.inf, 0.0, f"{solver} ended without an answer")
+        finally:
+            _stop(child)
+            ours.close()
 
 
-def _work(pipe: Any, problem: Problem, goal: Goal, solver: str, seconds: float, gap: float, relaxed: bool) -> None:
+def _stop(child: Any) -> None:
+    """The child and, where it is a program that the child called, the solver: both are in the child's own session."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        child.kill()  # it has not come to make its session yet, or is done
+    child.join()
+
+
+def _work(pipe: Any, folder: str, problem: Problem, goal: Goal, solver: str, seconds: float, gap: float, relaxed: bool) -> None:
+    os.setsid()
     # Some solvers greet on stdout whatever they are told.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     try:
-        pipe.send(_ask(problem, goal, solver, seconds, gap, relaxed))
+        pipe.send(_ask(folder, problem, goal, solver, seconds, gap, relaxed))
     except Exception as error:  # whatever a solver or its wrapper does, the fallback goes on
         pipe.send(Answer(solver, None, -np.inf, 0.0, f"{solver}: {' '.join(str(error).split()) or type(error).__name__}"))
 
 
-def _ask(problem: Problem, goal: Goal, solver: str, seconds: float, gap: float, relaxed: bool) -> Answer:
+def _ask(folder: str, problem: Problem, goal: Goal, solver: str, seconds: float, gap: float, relaxed: bool) -> Answer:
     import pulp
 
     program, place = _program(problem, goal, relaxed)
-    engines = {"HiGHS": pulp.HiGHS, "CBC": pulp.PULP_CBC_CMD}
-    engine = engines[solver](msg=False, timeLimit=seconds, gapRel=gap or None, threads=1) if solver in engines else None
+    log = Path(folder, "log")
+    engine = _engine(solver, log, msg=False, timeLimit=seconds, gapRel=gap or None, threads=1)
     if engine is None or not engine.available():
         return Answer(solver, None, -np.inf, 0.0, f"{solver} is not installed")
+    engine.tmpDir = folder
     start = time.monotonic()
     program.solve(engine)
     took = time.monotonic() - start
@@ -83,10 +99,26 @@ def _ask(problem: Problem, goal: Goal, solver: str, seconds: float, gap: float, 
     if solver == "HiGHS":
         info = program.solverModel.getInfo()
         bound = info.objective_function_value if relaxed else info.mip_dual_bound
-    elif program.sol_status == pulp.LpSolutionOptimal and took < seconds:
+    elif not relaxed and program.sol_status == pulp.LpSolutionOptimal and "Optimal solution found" in log.read_text(errors="replace"):
+        # At its time limit CBC has been seen to call what it has optimal; its log knows better.
         bound = pulp.value(program.objective)
         bound -= abs(bound) * gap
     return Answer(solver, values.argmax(axis=1) if not relaxed else values, float(bound), took, f"{solver}: {word}")
+
+
+def _engine(solver: str, log: Path, **settings: Any) -> Any:
+    """PuLP's solver object. CBC: the one on the PATH, else the one that PuLP brings."""
+    import pulp
+
+    if solver == "HiGHS":
+        return pulp.HiGHS(**settings)
+    if solver == "CBC":
+        own = shutil.which("cbc")
+        settings["logPath"] = str(log)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pulp.COIN_CMD(path=own, **settings) if own else pulp.PULP_CBC_CMD(**settings)
+    return None
 
 
 def _program(problem: Problem, goal: Goal, relaxed: bool) -> tuple[Any, list[list[Any]]]:
@@ -105,7 +137,6 @@ def _program(problem: Problem, goal: Goal, relaxed: bool) -> tuple[Any, list[lis
     program.setObjective(late)
     for j, row in enumerate(place):
         program += pulp.lpSum(v for v in row if v is not None) == 1, f"once{j}"
-    cuts = sorted({round(float(t), 9) for t in problem.tails} | {0.0})
     ends = []
     for w, lane in enumerate(lanes):
         mine = [(j, row[w]) for j, row in enumerate(place) if row[w] is not None]
@@ -129,8 +160,8 @@ def _program(problem: Problem, goal: Goal, relaxed: bool) -> tuple[Any, list[lis
             program += end >= load + begin + lane.pause * more, f"load{w}"
         program += late >= end, f"late{w}"
         ends.append((w, end, begin))
-        for c, cut in enumerate(cuts):
-            follow = [(j, v) for j, v in mine if problem.tails[j] >= cut - 1e-12] if cut else []
+        for c, cut in enumerate(cuts(problem.tails)):
+            follow = [(j, v) for j, v in mine if problem.tails[j] >= cut] if cut else []
             if follow:
                 # Exact without sessions: the tasks that most must follow come first on a lane.
                 held = pulp.lpSum(problem.hours[j, w] * v for j, v in follow) + _brought(problem, program, follow, w, kind)

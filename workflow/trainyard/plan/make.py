@@ -5,10 +5,11 @@ from typing import Any
 
 from trainyard.config.machines import Machines
 from trainyard.dag.jobs import Jobs
+from trainyard.dag.names import refuse_unknown
 from trainyard.data.files import read_json
 from trainyard.plan.actual import compare, corrected
 from trainyard.plan.advice import advice
-from trainyard.plan.problem import build, unknown_pins
+from trainyard.plan.problem import build
 from trainyard.plan.record import FORM, record
 from trainyard.plan.solve import find_plan
 from trainyard.plan.tasks import list_tasks
@@ -18,6 +19,7 @@ from trainyard.plan.whatif import given_plans, goal_of, one_more_of_each
 def make_plan(jobs: Jobs, machines: Machines, results: Path, last: Path | None = None, everything: bool = False,
               seconds: float = 5.0) -> dict[str, Any]:  # fmt: skip
     """Plan what is to do (or `everything`), with machines' speeds as the `last` plan's runs showed them. Raises NoPlan, ConfigError."""
+    refuse_unknown([(f"pins ({name})", pattern) for pattern, name in machines.all_pins()], jobs.given, jobs.home)
     before = _read(last) if last else {}
     known = {m["name"]: float(m["speed_correction"]) for m in before.get("machines", []) if m.get("speed_correction")}
     compared = compare(before, results, machines)
@@ -32,8 +34,8 @@ def make_plan(jobs: Jobs, machines: Machines, results: Path, last: Path | None =
     problem = build(tasks, machines, speeds)
     plan = find_plan(problem, goal_of(machines), seconds)
     others = one_more_of_each(plan, tasks, machines, seconds)
-    unused = [f"pin '{pattern}' fits none of the runs that are planned" for pattern in unknown_pins(tasks, machines)]
-    return record(plan, others, given_plans(problem, machines), compared, [*unused, *advice(plan, results)])
+    copies = {f"{suite}/{name}": jobs.dataset(suite, name).stated.copy_hours or 0.0 for suite, name in jobs.used_datasets()}
+    return record(plan, others, given_plans(problem, machines), compared, advice(plan, results, copies))
 
 
 def _read(path: Path) -> dict[str, Any]:

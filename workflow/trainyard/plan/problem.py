@@ -1,12 +1,11 @@
 """What is to be planned, as arrays: tasks × lanes. A lane is one slot of a machine and works on one training at a time."""
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 import numpy as np
 
-from trainyard.config.machines import Machine, Machines
+from trainyard.config.machines import Machine, Machines, fits, labels_of
 
 
 class NoPlan(ValueError):
@@ -33,6 +32,8 @@ class Task:
     output_gb: float = 0.0
     save_hours: float = 0.0  # work between two checkpoints: what a session's end can cost
     after: tuple[str, ...] = ()  # paths of tasks that must be done before
+    stated_on_gpu: bool = False  # the hours are those of a GPU, for some training that asks for none
+    raw_hours: float | None = None  # of a training that reads the raw files in every epoch, by its owners
     light: bool = False  # done where the workflow runs, beside the trainings: a merge
 
     @property
@@ -42,11 +43,6 @@ class Task:
     @property
     def labels(self) -> tuple[str, ...]:
         return labels_of(self.suite, self.model, self.run)
-
-
-def labels_of(suite: str, model: str, run: str) -> tuple[str, ...]:
-    """The names that a run answers to in patterns."""
-    return (suite, model, run, f"{suite}/{model}", f"{suite}/{run}")
 
 
 @dataclass(frozen=True)
@@ -176,19 +172,14 @@ def build(
 def _pins(tasks: tuple[Task, ...], machines: Machines) -> dict[str, str]:
     """Machine of each pinned run. Raises NoPlan on pins that fit nothing or contradict each other."""
     found: dict[str, tuple[str, str]] = {}
-    for pattern, name in machines.pins.items():
-        fit = [t for t in tasks if any(fnmatchcase(label, pattern) for label in t.labels)]
+    for pattern, name in machines.all_pins():
+        fit = [t for t in tasks if fits((pattern,), t.labels)]
         for task in fit:
             before = found.get(task.path)
             if before and before[1] != name:
                 raise NoPlan(f"{task.path} is pinned to {before[1]} by '{before[0]}' and to {name} by '{pattern}': take one pin away")
             found[task.path] = (pattern, name)
     return {path: name for path, (_, name) in found.items()}
-
-
-def unknown_pins(tasks: list[Task], machines: Machines) -> list[str]:
-    """Patterns of pins that fit no run."""
-    return [p for p in machines.pins if not any(fnmatchcase(label, p) for t in tasks for label in t.labels)]
 
 
 def _refusal(task: Task, name: str, machine: Machine, pins: dict[str, str]) -> str:

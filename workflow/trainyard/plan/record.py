@@ -37,7 +37,8 @@ def record(plan: Plan, others: list[Other], given: list[Other], compared: list[C
         "critical": last,
         "machines": [
             {
-                "name": name, "kind": m.kind, "slots": m.slots, "joins": m.joins_hours, "price_per_hour": m.price_per_hour,
+                "name": name, "host": m.host or name, "kind": m.kind, "slots": m.slots, "joins": m.joins_hours,
+                "price_per_hour": m.price_per_hour,
                 "speed_correction": round(problem.speeds.get(name, 1.0), 4),
                 "until": round(max((s.end for s in played.slots if _machine(plan, s.lane) == name), default=m.joins_hours), 6),
                 "busy": round(sum(s.end - s.start for s in played.slots if _machine(plan, s.lane) == name), 6),

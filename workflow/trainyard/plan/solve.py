@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainyard.plan.bound import lower_bound
+from trainyard.plan.bound import lane_prices, lower_bound
 from trainyard.plan.exact import SOLVERS, Answer, solve
 from trainyard.plan.problem import NoPlan, Problem
 from trainyard.plan.schedule import Schedule, schedule
 from trainyard.plan.search import Goal, Loads, improve, longest_first
 
 SMALL = 400  # tasks × lanes that are solved exactly at once
+WHOLE = 1_500  # tasks × lanes up to which the whole integer program is tried, as it may prove something
 PROGRAM = 20_000  # tasks × lanes above which no integer program is built
-PATIENT = 6.0  # seconds that an integer program of such a size is worth starting with
+PLACES = 5  # lanes of each task in a narrowed program
 CLOSE = 0.002  # gap at which it may stop
 TIGHT = 1e-6
 
@@ -61,16 +62,17 @@ class _Planning:
         self.word = "longest first"
         self.notes: list[str] = []
         self.solving = 0.0
-        self.bound = _bound(problem, goal, self.best, rounds=60 if self.size > PROGRAM else 300)
+        self.bound = self.own = _bound(problem, goal, self.best, rounds=60 if self.size > PROGRAM else 300)
 
     def plan(self) -> Plan:
         if self.size <= SMALL:
             self._exactly()
         if self.word == "longest first" and not self.done:
             self._searched()
-        elif not self.done:
-            # Where trainings wait for each other the program is a relaxation: its answer may be bettered.
-            self._improved(min(0.1, max(0.05, self.left)), self.word)
+        else:
+            # Where trainings wait for each other the program is a relaxation: its answer may be bettered. And a plan that is
+            # shorter than a solver's proof of the shortest shows that the proof is none.
+            self._improved(min(0.1, max(0.05, self.left)), self.word, enough=self.own)
         played = schedule(self.problem, self.best)
         took = time.monotonic() - self.start
         return _kept(Plan(self.problem, self.goal, self.best, played, self.bound, self.word, took, self.solving, tuple(self.notes)))
@@ -80,67 +82,107 @@ class _Planning:
         return self.seconds - (time.monotonic() - self.start)
 
     @property
+    def value(self) -> float:
+        return _value(self.problem, self.goal, self.best)
+
+    @property
     def done(self) -> bool:
-        return _value(self.problem, self.goal, self.best) <= self.bound * (1 + TIGHT) + 1e-9
+        return self.value <= self.bound * (1 + TIGHT) + 1e-9
 
-    def _take(self, assigned: np.ndarray, word: str) -> bool:
+    def _take(self, assigned: np.ndarray, word: str) -> None:
         """Keep an assignment if it is better."""
-        better = _value(self.problem, self.goal, assigned) < _value(self.problem, self.goal, self.best) - 1e-12
-        if better:
+        value = _value(self.problem, self.goal, assigned)
+        if value < self.value - 1e-12:
             self.best, self.word = assigned, word
-        return better
+            self._distrust(value, self.bound)
 
-    def _raise(self, bound: float) -> None:
-        self.bound = max(self.bound, min(bound, _value(self.problem, self.goal, self.best)))
+    def _raise(self, bound: float, solver: str) -> None:
+        """Take a solver's bound, unless a plan that is already known is better than it allows."""
+        if not self._distrust(self.value, bound, solver):
+            self.bound = max(self.bound, bound)
 
-    def _improved(self, seconds: float, word: str, seed: int = 0, start: np.ndarray | None = None) -> None:
+    def _distrust(self, value: float, bound: float, solver: str = "the solver") -> bool:
+        if value >= bound * (1 - 1e-4) - 1e-6 or bound <= self.own:
+            return False
+        self.notes.append(f"{solver} claimed that nothing is below {bound:.4g}, and {value:.4g} was found: its bound is not used")
+        self.bound = self.own
+        return True
+
+    def _improved(self, seconds: float, word: str, seed: int = 0, start: np.ndarray | None = None, enough: float | None = None) -> None:
         begin = self.best if start is None else start
-        self._take(improve(self.problem, begin, self.goal, seconds, seed, enough=self.bound * (1 + TIGHT)), word)
+        stop = (self.bound if enough is None else enough) * (1 + TIGHT)
+        self._take(improve(self.problem, begin, self.goal, seconds, seed, enough=stop), word)
 
-    def _answer(self, seconds: float, gap: float = 0.0, relaxed: bool = False) -> Answer | None:
+    def _answer(self, seconds: float, gap: float = 0.0, relaxed: bool = False, problem: Problem | None = None) -> Answer | None:
         """Of the first solver that has one: the next where one is missing, hangs or fails."""
         for solver in self.solvers:
             if seconds <= 0:
                 break
-            answer = solve(self.problem, self.goal, solver, max(0.5, seconds), gap, relaxed)
-            if np.isposinf(answer.bound):
-                raise NoPlan(f"no plan keeps all limits (deadline, budget, disk, sessions): {answer.said}")
+            answer = solve(problem or self.problem, self.goal, solver, max(0.5, seconds), gap, relaxed)
             if answer.assigned is not None:
                 return answer
+            if np.isposinf(answer.bound) and problem is None:
+                if not self._possible():
+                    raise NoPlan(f"no plan keeps all limits (deadline, budget, disk, sessions): {answer.said}")
+                answer = replace(answer, said=f"{answer.said}, and one that does was found: not believed")
             self.notes.append(answer.said)
         return None
+
+    def _possible(self) -> bool:
+        """Whether the plan that is known keeps all limits."""
+        played = schedule(self.problem, self.best)
+        try:
+            _kept(Plan(self.problem, self.goal, self.best, played, self.bound, self.word, 0.0))
+        except NoPlan:
+            return False
+        return True
 
     def _exactly(self) -> None:
         answer = self._answer(self.left)
         if answer is not None and answer.assigned is not None:
             self._take(answer.assigned, answer.solver)
-            self._raise(answer.bound)
+            self._raise(answer.bound, answer.solver)
             self.word, self.solving = answer.solver, answer.seconds
 
     def _searched(self) -> None:
-        """Moves and swaps; from the linear program's answer and the integer program's too, where there is time for them."""
+        """Moves and swaps; where there is time for it, from the answer of an integer program of the places that are worth it."""
         word = "longest first, then moves and swaps"
         self._improved(min(0.1 * self.seconds, 2.0), word)
         self.word = word
         if self.goal.plain and self.size > SMALL:
-            self._raise(_bound(self.problem, self.goal, self.best, rounds=300))
-            if self.size <= PROGRAM:
-                self._rounded()
-        if SMALL < self.size <= PROGRAM and self.left > PATIENT and not self.done:
-            answer = self._answer(0.8 * self.left, CLOSE)
-            if answer is not None and answer.assigned is not None:
-                self._raise(answer.bound)
-                self._take(answer.assigned, f"{answer.solver}, then moves and swaps")
+            self.bound = self.own = max(self.own, _bound(self.problem, self.goal, self.best, rounds=300))
+            if self.size <= WHOLE and not self.done:
+                self._solved(self.problem, 0.4 * self.left)
+            if self.size <= PROGRAM and not self.done:
+                self._solved(narrowed(self.problem, self.value), 0.75 * self.left)
         if not self.done:
             self._improved(max(0.05, self.left), self.word, seed=1)
 
-    def _rounded(self) -> None:
-        """Start again from the linear program's answer: at most one task a lane is divided there."""
-        answer = self._answer(0.5 * self.left, relaxed=True)
-        if answer is not None and answer.assigned is not None:
-            self._raise(answer.bound)
-            word = f"{answer.solver}'s linear program, rounded, then moves and swaps"
-            self._improved(min(1.0, 0.3 * max(0.0, self.left)), word, seed=2, start=_placed(self.problem, answer.assigned))
+    def _solved(self, problem: Problem, seconds: float) -> None:
+        """The integer program's answer, and its bound where it is of the whole problem."""
+        whole = problem is self.problem
+        answer = self._answer(seconds, 0.0 if whole else CLOSE, problem=None if whole else problem)
+        if answer is None or answer.assigned is None:
+            return
+        if whole:
+            self._raise(answer.bound, answer.solver)
+        self.solving += answer.seconds
+        word = f"{answer.solver}, then moves and swaps"
+        self._take(answer.assigned, word)
+        if not self.done:
+            self._improved(min(1.0, 0.3 * max(0.0, self.left)), word, seed=2, start=answer.assigned)
+
+
+def narrowed(problem: Problem, upper: float, places: int = PLACES) -> Problem:
+    """The problem with each task's `places` best lanes alone, by the hours at the lanes' prices; its optimum is no bound.
+
+    At the prices of the linear program nearly every task of a good plan is on one of its cheapest lanes (reduced costs).
+    """
+    if len(problem.lanes) <= places:
+        return problem
+    priced = problem.hours * lane_prices(problem, upper)
+    worst = np.partition(priced, places - 1, axis=1)[:, places - 1 : places]
+    return replace(problem, hours=np.where(priced <= worst, problem.hours, np.inf))
 
 
 def _value(problem: Problem, goal: Goal, assigned: np.ndarray) -> float:
@@ -163,19 +205,6 @@ def _bound(problem: Problem, goal: Goal, assigned: np.ndarray, rounds: int) -> f
     )
     hours = np.where(np.isfinite(problem.hours), problem.hours, 1e9)
     return float((hours * price).min(axis=1).sum())
-
-
-def _placed(problem: Problem, shares: np.ndarray) -> np.ndarray:
-    """Whole tasks where the linear program put them; divided ones, longest first, where they end soonest."""
-    whole = shares.max(axis=1) > 1 - 1e-6
-    assigned = shares.argmax(axis=1)
-    rest = [lane.joins for lane in problem.lanes] + np.bincount(
-        assigned[whole], problem.hours[np.flatnonzero(whole), assigned[whole]], len(problem.lanes)
-    )
-    for j in sorted(np.flatnonzero(~whole), key=lambda j: -problem.hours[j].min()):
-        w = int((rest + problem.hours[j]).argmin())
-        assigned[j], rest[w] = w, rest[w] + problem.hours[j, w]
-    return assigned
 
 
 def _kept(plan: Plan) -> Plan:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainyard.config.machines import labels_of
 from trainyard.dag.jobs import Jobs
 from trainyard.data.files import read_json
-from trainyard.plan.problem import Task, labels_of
+from trainyard.plan.problem import Task
 
 # How far off each source was found to be, as factors on its figure.
 RANGE = {"earlier": (0.8, 1.25), "stated": (0.6, 1.6), "preflight": (0.6, 1.8), "limit": (0.02, 1.0)}
@@ -31,9 +32,13 @@ def measured(results: Path, suite: str, run: str) -> Measured | None:
     found = _json(results / suite / "runs" / run / "train.json")
     try:
         info, about = found["train_info"], found.get("run_info") or {}
-        return Measured(
-            float(info["seconds"]) / 3600, int(info.get("epochs") or 0), str(about.get("host") or ""), float(info.get("bytes") or 0) / 1e9
-        )
+        hours, epochs = float(info["seconds"]) / 3600, int(info.get("epochs") or 0)
+        if "promoted" in ((found.get("meta_info") or {}).get("report") or {}):
+            # It went on from a short training, whose hours its own include.
+            decision = _json(results / suite / "promotion.json")
+            first = int(decision["from_epochs"])
+            hours, epochs = hours * (1 - first / int(decision["to_epochs"])), max(0, epochs - first)
+        return Measured(hours, epochs, str(about.get("host") or ""), float(info.get("bytes") or 0) / 1e9)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -52,7 +57,7 @@ def list_tasks(jobs: Jobs, results: Path, rate: Rate = lambda host, labels: 1.0,
         tasks.append(_training(jobs, results, run, rate))
     for slot in jobs.slots:
         if done or not is_done(results, slot.suite, slot.name):
-            tasks.append(_promoted(jobs, slot, [_training(jobs, results, run, rate) for run in slot.of], finished))
+            tasks.append(_promoted(jobs, results, slot, [_training(jobs, results, run, rate) for run in slot.of], finished, rate))
     for script in jobs.scripts:
         if not done and is_done(results, script.suite, script.name):
             continue
@@ -75,33 +80,41 @@ def is_done(results: Path, suite: str, run: str) -> bool:
 
 def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
     model = jobs.model(run.suite, run.model)
-    data = data_gb(results, run.suite, model.dataset)
+    data = data_gb(results, run.suite, model.dataset) or jobs.dataset(run.suite, model.dataset).stated.gigabytes or 0.0
     parts = max(1, jobs.dataset(run.suite, model.dataset).shards) if run.shard else 1
     known = _earlier(results, run.suite, run.name, run.model, model.epochs, rate) or _alike(jobs, results, run, rate)
     if known is None and model.hours:
         known = model.hours, "stated"
-    hours, source = known or _predicted(results, run) or (model.runtime / 60, "limit")
+    hours, source = known or predicted(results, run.suite, run.model) or (model.runtime / 60, "limit")
     before = measured(results, run.suite, run.name)
     size = before.size_gb if before else 0.0
     save = model.checkpoint
     between = [hours * save.every_epochs / model.epochs] if save.every_epochs else []
     between += [save.every_minutes / 60] if save.every_minutes else []
-    return _ranged(Task(
+    stated = model.stated
+    task = _ranged(Task(
         run.suite, run.name, run.model, hours, source, dataset=f"{run.suite}/{model.dataset}", data_gb=data / parts,
         memory_gb=model.mem_mb / 1000, gpus=model.gpu, threads=model.threads, epochs=model.epochs,
         output_gb=size * (1 + ADAM * (save.keep + 1)), save_hours=min(between, default=hours),
+        stated_on_gpu=stated.gpu and source == "stated", raw_hours=stated.raw_hours,
     ))  # fmt: skip
+    if source == "stated" and stated.hours_range:
+        return replace(task, low=stated.hours_range[0] / hours, high=stated.hours_range[1] / hours)
+    return task
 
 
-def _promoted(jobs: Jobs, slot: Any, candidates: list[Task], finished: set[str]) -> Task:
+def _promoted(jobs: Jobs, results: Path, slot: Any, candidates: list[Task], finished: set[str], rate: Rate) -> Task:
     """A promoted run, which may be any of several: as long and as large as the most of them, for the epochs that are left."""
     promote = jobs.promote(slot.suite)
     longest = max(candidates, key=lambda t: t.hours)
-    return replace(
-        longest, run=slot.name, model=slot.gathered, hours=longest.hours * (promote.to_epochs / promote.from_epochs - 1),
-        epochs=promote.to_epochs - promote.from_epochs, low=0.5 * longest.low, memory_gb=max(t.memory_gb for t in candidates),
-        gpus=max(t.gpus for t in candidates), after=tuple(t.path for t in candidates if t.path not in finished),
+    epochs = promote.to_epochs - promote.from_epochs
+    task = replace(
+        longest, run=slot.name, model=slot.gathered, hours=longest.hours * epochs / promote.from_epochs, epochs=epochs,
+        low=0.5 * longest.low, memory_gb=max(t.memory_gb for t in candidates), gpus=max(t.gpus for t in candidates),
+        raw_hours=None, after=tuple(t.path for t in candidates if t.path not in finished),
     )  # fmt: skip
+    before = _earlier(results, slot.suite, slot.name, slot.gathered, epochs, rate)
+    return _ranged(replace(task, hours=before[0], source=before[1], stated_on_gpu=False)) if before else task
 
 
 def _ranged(task: Task) -> Task:
@@ -126,9 +139,9 @@ def _alike(jobs: Jobs, results: Path, run: Any, rate: Rate) -> tuple[float, str]
     return (sum(found) / len(found), "earlier") if found else None
 
 
-def _predicted(results: Path, run: Any) -> tuple[float, str] | None:
-    """Hours that the model's preflight predicts."""
-    prediction = _json(results / run.suite / "preflight" / f"{run.model}.json").get("prediction")
+def predicted(results: Path, suite: str, model: str) -> tuple[float, str] | None:
+    """Hours that a model's preflight predicts, for the machine that it ran on."""
+    prediction = _json(results / suite / "preflight" / f"{model}.json").get("prediction")
     minutes = prediction.get("minutes") if isinstance(prediction, dict) else None
     return (float(minutes) / 60, "preflight") if isinstance(minutes, int | float) and minutes > 0 else None
 

@@ -1,12 +1,11 @@
 """Plans beside the plan: one machine more of each kind, and plans that a person made by hand."""
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from trainyard.config.base import ConfigError
-from trainyard.config.machines import Machines
+from trainyard.config.machines import Machines, fits
 from trainyard.plan.problem import NoPlan, Problem, Task, build
 from trainyard.plan.schedule import schedule
 from trainyard.plan.search import Goal
@@ -47,7 +46,7 @@ def given_plans(problem: Problem, machines: Machines) -> list[Other]:
 def _given(problem: Problem, name: str, parts: dict[str, tuple[str, ...]]) -> Other:
     assigned = np.zeros(len(problem.tasks), dtype=int)
     for j, task in enumerate(problem.tasks):
-        places = [m for m, patterns in parts.items() if any(fnmatchcase(label, p) for p in patterns for label in task.labels)]
+        places = [m for m, patterns in parts.items() if fits(patterns, task.labels)]
         if len(places) != 1:
             where = f"on {' and on '.join(places)}" if places else "nowhere"
             raise ConfigError(f"machines: given.{name}: {task.path} is {where}; each run needs one machine")

@@ -1,6 +1,7 @@
 """What the page says of the plan: a sentence, the bars, and planned beside actual."""
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from markupsafe import Markup
@@ -9,13 +10,16 @@ from trainyard.report.charts.plan_gantt import plan_gantt
 from trainyard.report.numbers import duration, plural
 from trainyard.report.views import Planned
 
+LIMITS = (0.1, 10.0)  # of a correction, as in trainyard.plan.actual
+
 
 @dataclass(frozen=True)
 class PlanRow:
-    """A run: where, and hours planned and taken in words; `ratio` is taken / planned."""
+    """A run: where, and hours planned and taken in words; `ratio` is taken / planned. `elsewhere`: where it ran instead."""
 
     run: str
     machine: str
+    elsewhere: str
     start: str
     planned: str
     source: str
@@ -24,10 +28,26 @@ class PlanRow:
 
 
 @dataclass(frozen=True)
+class MachineRow:
+    """A machine: its planned work, and what the runs done there since say about its speed."""
+
+    name: str
+    runs: int
+    busy: str
+    until: str
+    used: str
+    speed: float
+    next_speed: float | None
+    words: str
+
+
+@dataclass(frozen=True)
 class PlanView:
     lead: str
     chart: Markup
     rows: tuple[PlanRow, ...]
+    done: int
+    machines: tuple[MachineRow, ...]
     others: tuple[tuple[str, str, str], ...]
     advice: tuple[str, ...]
 
@@ -37,15 +57,44 @@ def plan_view(planned: Planned | None, suites: list[str]) -> PlanView | None:
     if planned is None:
         return None
     plan = planned.plan
-    chart = plan_gantt(plan, suites, planned.taken, "planned times of the runs, by machine")
+    chart = plan_gantt(plan, suites, planned.taken, planned.began, "planned times of the runs, by machine")
     rows = tuple(_row(run, planned) for run in sorted(plan["runs"], key=lambda r: (str(r["machine"]), r["start"])))
     others = [
         (str(o.get("name")), _hours(o.get("hours")), str(o.get("why") or _saved(plan, o))) for o in (*plan["given"], *plan["one_more"])
     ]
-    return PlanView(_lead(plan), chart, rows, tuple(others), tuple(map(str, plan["advice"])))
+    done = sum(r.ratio is not None for r in rows)
+    machines = tuple(_machine(m, planned) for m in plan["machines"])
+    return PlanView(_lead(planned, done), chart, rows, done, machines, tuple(others), _advice(plan))
 
 
-def _lead(plan: dict[str, Any]) -> str:
+def _machine(machine: dict[str, Any], planned: Planned) -> MachineRow:
+    """With the speed of the next plan: this one's times the median of planned / taken of the runs that ran where they were planned."""
+    name = str(machine.get("name"))
+    mine = [r for r in planned.plan["runs"] if r["machine"] == name]
+    keys = [(str(r["suite"]), str(r["run"])) for r in mine]
+    there = [(r["hours"], planned.taken[key]) for r, key in zip(mine, keys) if planned.ran_on.get(key) == name and planned.taken[key] > 0]
+    speed = _number(machine.get("speed_correction")) or 1.0
+    seen = median(before / taken for before, taken in there) if there else None
+    words = f"{plural(len(there), 'run')} took {1 / seen:.2g} times the planned hours (median)" if seen else "no planned run is done there"
+    busy, until, slots = _number(machine.get("busy")), _number(machine.get("until")), machine.get("slots")
+    used = busy / until / slots if mine and busy and until and isinstance(slots, int) and slots else None
+    return MachineRow(
+        name, len(mine), _hours(busy), _hours(until) if mine else "–", f"{100 * used:.0f} %" if used else "–", speed,
+        min(max(speed * seen, LIMITS[0]), LIMITS[1]) if seen else None, words,
+    )  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _advice(plan: dict[str, Any]) -> tuple[str, ...]:
+    """Without what was only true when the plan was made."""
+    return tuple(words for words in map(str, plan["advice"]) if not words.startswith("Started now"))
+
+
+def _lead(planned: Planned, done: int) -> str:
+    plan = planned.plan
     runs = [r for r in plan["runs"] if r["machine"]]
     machines = {r["machine"] for r in runs}
     gap = plan.get("gap")
@@ -57,17 +106,30 @@ def _lead(plan: dict[str, Any]) -> str:
         proof = "How far from the best is unknown"
     span = f"{_hours(plan['hours_low'])} to {_hours(plan['hours_high'])}"
     last = f" {plan['critical']} ends last: help there shortens the whole." if plan.get("critical") and len(machines) > 1 else ""
+    words = f"{plural(len(runs), 'run')} on {plural(len(machines), 'machine')}"
+    since = ""
+    if done:
+        took = max((start + planned.taken[key] for key, start in planned.began.items()), default=0.0)
+        since = f" {done} of them {'is' if done == 1 else 'are'} done since, within {_hours(took)} from the first start to the last end."
     cost = f", costs {plan['cost']:,.2f}" if plan["cost"] else ""
-    return f"{plural(len(runs), 'run')} on {plural(len(machines), 'machine')}: {_hours(plan['hours'])} ({span}){cost}. {proof}.{last}"
+    return f"{words}: {_hours(plan['hours'])} ({span}){cost}. {proof}.{last + since}"
 
 
 def _row(run: dict[str, Any], planned: Planned) -> PlanRow:
     taken = planned.taken.get((str(run["suite"]), str(run["run"])))
     ratio = taken / run["hours"] if taken is not None and run["hours"] else None
+    ran = planned.ran_on.get((str(run["suite"]), str(run["run"])), run["machine"])
+    elsewhere = "" if ran == run["machine"] else f"ran on {ran or 'another host'}"
     return PlanRow(
-        f"{run['suite']}/{run['run']}", str(run["machine"] or "here"), _hours(run["start"]), _hours(run["hours"]), str(run["source"]),
-        _hours(taken) if taken is not None else "–", ratio,
-    )  # fmt: skip
+        f"{run['suite']}/{run['run']}",
+        str(run["machine"] or "any"),
+        elsewhere,
+        _hours(run["start"]),
+        _hours(run["hours"]),
+        str(run["source"]),
+        _hours(taken) if taken is not None else "–",
+        ratio,
+    )
 
 
 def _saved(plan: dict[str, Any], other: dict[str, Any]) -> str:

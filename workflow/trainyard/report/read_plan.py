@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.loose import Loose
+from trainyard.report.loose import Loose, moment
 from trainyard.report.views import Planned, Run
 
 NUMBERS = ("hours", "hours_low", "hours_high", "bound", "cost")
@@ -20,7 +20,11 @@ def read_plan(files: Loose, results: Path, runs: list[Run]) -> Planned | None:
     plan = files.object(path)
     if plan and not _whole(plan):
         files.problems.append(f"{path.name}: not a plan of this version; make it again with `make plan`")
-    return Planned(plan, _taken(plan, runs)) if plan and _whole(plan) else None
+    if not plan or not _whole(plan):
+        return None
+    ended = _ended(plan, runs)
+    taken = {key: (run.seconds or 0.0) / 3600 * _own_share(files, results, run) for key, run in ended.items()}
+    return Planned(plan, taken, _began(ended, taken), {key: _machine(plan, run.machine) for key, run in ended.items()})
 
 
 def _whole(plan: dict[str, Any]) -> bool:
@@ -41,10 +45,38 @@ def _figure(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _taken(plan: dict[str, Any], runs: list[Run]) -> dict[tuple[str, str], float]:
-    """Hours of the planned runs that ended after the plan was made."""
+def _ended(plan: dict[str, Any], runs: list[Run]) -> dict[tuple[str, str], Run]:
+    """The planned runs that ended after the plan was made."""
     planned = {(str(r["suite"]), str(r["run"])) for r in plan["runs"]}
     since = str(plan.get("created") or "")
     ended = [r for r in runs if (r.suite, r.name) in planned and r.seconds is not None]
     # Times are ISO in UTC, and so sort as text.
-    return {(r.suite, r.name): (r.seconds or 0.0) / 3600 for r in ended if str(r.info.get("finished") or "") >= since}
+    return {(r.suite, r.name): r for r in ended if str(r.info.get("finished") or "") >= since}
+
+
+def _began(ended: dict[tuple[str, str], Run], taken: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """Hours from the first start to each run's: its end less what it took, so interrupted runs look as if they had not waited."""
+    ends = {key: moment(run.info.get("finished")) for key, run in ended.items()}
+    starts = {key: end / 3600 - taken[key] for key, end in ends.items() if end is not None}
+    first = min(starts.values(), default=0.0)
+    return {key: start - first for key, start in starts.items()}
+
+
+def _own_share(files: Loose, results: Path, run: Run) -> float:
+    """What of a run's seconds is its own: a promoted run's include those of the short training that it goes on with."""
+    promotion = results / run.suite / "promotion.json"
+    if not run.name.startswith("promoted-") or not promotion.exists():
+        return 1.0
+    decision = files.object(promotion)
+    first, last = decision.get("from_epochs"), decision.get("to_epochs")
+    if not isinstance(first, int | float) or not isinstance(last, int | float) or not 0 <= first < last:
+        return 1.0
+    return 1 - first / last
+
+
+def _machine(plan: dict[str, Any], host: str) -> str:
+    """The plan's machine that has this host name; the only one has any."""
+    machines = plan["machines"]
+    if len(machines) == 1:
+        return str(machines[0].get("name"))
+    return next((str(m.get("name")) for m in machines if host and host in (m.get("host"), m.get("name"))), "")

@@ -252,10 +252,13 @@ class Merge:
 
 @dataclass(frozen=True)
 class Planned:
-    """plan.json, and the hours that its runs took since, by (suite, run)."""
+    """plan.json; and of its runs that are done since, by (suite, run): the hours they took, when they began, counted from the first of
+    them, and the machine where (empty: none of the plan's)."""
 
     plan: dict[str, Any]
     taken: dict[tuple[str, str], float] = field(default_factory=dict)
+    began: dict[tuple[str, str], float] = field(default_factory=dict)
+    ran_on: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
