@@ -10,7 +10,8 @@ from test_chat import plan_pack
 from tiny_bases import chat_pack, make_base
 from tiny_bases import new_lora as tiny_lora
 from trainyard.config.architectures import LoraOptions
-from trainyard.config.schema import Acceptance, Base
+from trainyard.config.merging import Acceptance
+from trainyard.config.schema import Base
 from trainyard.data.chat import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer
 from trainyard.data.views import View

@@ -145,6 +145,13 @@ def test_merge_table_names_the_accepted_one_its_limits_and_the_plan(report, page
     limits = page.rows[page.rows.index(row) + 1]
     assert "answer loss 0.075" in limits and "below 0.5" in limits
     assert merge.samples[0].plan == PLAN and "floor-plan" in text
+    assert "cost: budget 300, not 400" in text and "no rooms overlap" in text
+
+
+def test_what_the_merge_gains_is_sure_only_where_its_interval_says_so(page):
+    rows = {name: next(r for r in page.rows if name in r and "[" in r and "surely" in r) for name in ("base", "shard01", "shard02")}
+    assert "+1.79 [1.70, 1.90]" in rows["base"] and "surely better" in rows["base"] and "not" not in rows["base"]
+    assert "not surely better or worse" in rows["shard01"] and "surely worse" in rows["shard02"]
 
 
 def test_unknown_groups_and_refused_files_are_shown(report, text):

@@ -1,11 +1,13 @@
 """A base model by folder or hub name, and a fresh adapter on it."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainyard.config.architectures import LoraOptions
+from trainyard.data.chat_tokens import refuse_absent
 from trainyard.data.tensors import refuse_unsafe_weights
 from trainyard.models.layers import SampleDropout, number_dropouts
 
@@ -17,7 +19,12 @@ def load_base(base: str, dtype: str = "auto") -> Any:
     stored in that type stay in the memory-mapped file: all processes of a machine share one copy of them.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
+    refuse_absent(base)
+    logging.disable_progress_bar()
+    # peft asks transformers by the old name of a property.
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     half = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     kind = {"auto": torch.bfloat16 if half else torch.float32}.get(dtype) or getattr(torch, dtype)
     if Path(base).is_dir():
