@@ -154,6 +154,17 @@ def test_what_the_merge_gains_is_sure_only_where_its_interval_says_so(page):
     assert "not surely better or worse" in rows["shard01"] and "surely worse" in rows["shard02"]
 
 
+def test_rows_that_were_too_long_are_shown(tmp_path):
+    t = Tree(tmp_path)
+    t.run("housebrain", "m", "m-shard01", "lora", [t.metric("answer", "tokens", "nll", 0.1, 3, 1)])
+    path = tmp_path / "housebrain" / "runs" / "m-shard01" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["meta_info"]["report"] = {"rows_too_long": {"shard-01.jsonl": 3}}
+    path.write_text(json.dumps(metrics))
+    t.finish("done")
+    assert "Rows longer than max_length, left out whole: shard-01.jsonl: 3." in render(collect(tmp_path))
+
+
 def test_unknown_groups_and_refused_files_are_shown(report, text):
     assert any("crescendai: groups of performances are unknown" in w for w in words.warnings(report))
     assert "groups unknown: may leak" in text and "not a MIDI file: no MThd" in text and "My song #3.wav" in text

@@ -156,7 +156,9 @@ def rival_view(rival: Rival) -> dict[str, str]:
     low, high = rival.low, rival.high
     places = numbers.decimals(rival.difference, low, high)
     mark, verdict = "unclear", "not surely better or worse"
-    if low is not None and high is not None and not low <= 0 <= high:
+    if low == high == rival.difference == 0:
+        mark, verdict = "unknown", "the same"
+    elif low is not None and high is not None and not low <= 0 <= high:
         mark, verdict = ("better", "surely better") if low > 0 else ("worse", "surely worse")
     figure = f"{numbers.signed(rival.difference, places)} {numbers.interval(low, high, places)}".strip()
     return {"name": rival.name, "figure": figure, "mark": mark, "verdict": verdict}
