@@ -38,14 +38,13 @@ def least_bins(lengths: np.ndarray, capacity: int) -> int:
 
 
 def lay_out(bins: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Every sequence's tokens, (bins, capacity): what TRL's packed dataset holds."""
-    starts, rows = np.cumsum(lengths) - lengths, bins[bins >= 0]
-    sizes = lengths[rows]
-    place = np.where(bins >= 0, lengths[np.maximum(bins, 0)], 0)
-    at = (np.arange(len(bins))[:, None] * CAPACITY + np.cumsum(place, 1) - place)[bins >= 0]
-    inside = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    """Every sequence's tokens, (bins, capacity): what TRL's packed dataset holds. Row by row, as a batch is made."""
+    starts = np.cumsum(lengths) - lengths
+    rows, sizes = bins[bins >= 0], np.where(bins >= 0, lengths[np.maximum(bins, 0)], 0)
+    at = (np.arange(len(bins))[:, None] * CAPACITY + np.cumsum(sizes, 1) - sizes)[bins >= 0]
     packed = np.zeros(len(bins) * CAPACITY, tokens.dtype)
-    packed[np.repeat(at, sizes) + inside] = tokens[np.repeat(starts[rows], sizes) + inside]
+    for place, start, size in zip(at.tolist(), starts[rows].tolist(), lengths[rows].tolist()):
+        packed[place : place + size] = tokens[start : start + size]
     return packed.reshape(len(bins), CAPACITY)
 
 

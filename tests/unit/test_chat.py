@@ -18,7 +18,7 @@ from trainyard.data.generate.plans import generate
 from trainyard.data.refused import Refused
 from trainyard.data.views import View
 from trainyard.lora.plan_check import check_answer, geometry_faults
-from trainyard.lora.plan_words import explain_answer
+from trainyard.lora.plan_words import explain_answer, explain_unasked
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
 from trainyard.report.floor_plan import floor_plan_svg, plan_facts
 
@@ -224,6 +224,14 @@ def test_people_are_told_which_rule_a_plan_breaks_and_how(wrong, rule, why):
     parts = {"valid_json": ["valid JSON"], "schema": ["schema"], "geometry": geometry, "brief": ["what was asked for"], "cost": ["cost"]}
     assert checks == {part: all(words.get(name) == "yes" for name in names) for part, names in parts.items()}
     assert plan_facts(plan()) == [("site", "4 × 4 m"), ("area", "16 m²"), ("cost", "32 at 2 a m²"), ("budget", "40: 8 to spare")]
+
+
+def test_a_plan_that_nobody_asked_for_is_held_to_its_own_rate_and_budget():
+    assert set(explain_unasked(json.dumps(plan())).values()) == {"yes"}
+    assert "what was asked for" not in explain_unasked(json.dumps(plan()))
+    assert explain_unasked(json.dumps(changed(rate=3)))["cost"] == "no: cost 32, not 48"
+    assert explain_unasked(json.dumps(changed(rooms__1__area=7)))["areas add up"].startswith("no: bed1")
+    assert explain_unasked("no plan")["valid JSON"].startswith("no: ") and explain_unasked("[1]") == {"valid JSON": "yes"}
 
 
 def test_people_are_told_what_is_no_plan_at_all():

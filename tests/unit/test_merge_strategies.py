@@ -81,13 +81,13 @@ def test_dare_drops_as_often_as_asked_and_is_right_on_average(tmp_path):
     assert error(deltas(tmp_path / "again"), made[-1]) == 0
 
 
-@pytest.mark.parametrize("how", ON_VALUES)
+@pytest.mark.parametrize("how", NAMES)
 def test_with_all_values_kept_six_equal_adapters_are_that_adapter(tmp_path, how):
     folder = adapter(tmp_path / "a", 1)
-    certificate = merge_adapters([folder] * 6, tmp_path / "out", how, density=1)
+    certificate = merge_adapters([folder] * 6, tmp_path / "out", how, density=1, losses=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert error(deltas(tmp_path / "out"), deltas(folder)) < 1e-6 and certificate["relative_error"] < 1e-6
     # Trimming the same values of all of them is trimming one.
-    if how != "dare":
+    if how in ("ties", "magnitude_prune"):
         merge_adapters([folder] * 6, tmp_path / "six", how, density=0.3, rank=FULL)
         merge_adapters([folder], tmp_path / "one", how, density=0.3, rank=FULL)
         assert error(deltas(tmp_path / "six"), deltas(tmp_path / "one")) < 1e-6

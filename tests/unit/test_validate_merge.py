@@ -34,7 +34,8 @@ def run(shards, **limits):
     """accepted.json of one call."""
     place, base, pack, folders = shards
     acceptance = {"max_loss": 1000, "min_valid_json": None, "max_seconds": 600, **limits}
-    settings = {"suite": "s", "model": "m", "run": "m", "options": {"max_length": 128, "generate": 2}, "merge": {"acceptance": acceptance}}
+    merge = {"acceptance": acceptance, "prompts": ["a house with 3 rooms", "a very " * 200 + "long wish"]}
+    settings = {"suite": "s", "model": "m", "run": "m", "options": {"max_length": 128, "generate": 2}, "merge": merge}
     out = place / "merged" / "m"
     merged = [f"{name}={out / name}" for name in CHAIN]
     command = [
@@ -61,7 +62,11 @@ def test_the_first_that_passes_stands_and_is_held_against_its_shards(shards):
     for row in found["against"][:3]:
         assert row["difference"] == pytest.approx(losses[row["name"]] - losses["average"], abs=2e-5)
         assert row["low"] <= row["difference"] <= row["high"] and row["groups"] == 12
+    # Prompts of one's own come first; one that is longer than the base takes gets no answer, and costs nobody theirs.
+    own, long, *rows = found["samples"]
+    assert own["prompt"] == "a house with 3 rooms" and own["answer"] and long["answer"] == "" and len(rows) == 2
     view = shown(shards)
+    assert [x["sample"].prompt for x in view["samples"]][0] == own["prompt"]
     assert view["merge"].accepted == "average" and len(view["rivals"]) == 4
 
 

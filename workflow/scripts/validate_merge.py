@@ -50,7 +50,7 @@ def main() -> None:
 
     settings = read_settings(args.settings)
     options = validate(LoraOptions, settings.get("options", {}), "options")
-    limits = validate(Merge, settings.get("merge", {}), "merge").acceptance
+    wanted = validate(Merge, settings.get("merge", {}), "merge")
     check_together([Adapter(folder) for folder in args.shards] or [Adapter(merged[0][1])])
     views = {split: open_view(getattr(args, split), split) for split in ("validation", "test")}
 
@@ -69,8 +69,8 @@ def main() -> None:
     set_up(device, args.threads, 0)
     chat = LoraChat(load_base(args.base_model, options.dtype), ChatTokenizer(args.base_model), args.base_model, options)
     base_parameters = sum(p.numel() for p in chat.model.parameters())
-    choice = Choice(Candidates(chat, device), views, limits, options.generate)
-    result = choose_merge(choice, args.shards, merged)
+    choice = Choice(Candidates(chat, device), views, wanted.acceptance, options.generate)
+    result = choose_merge(choice, args.shards, merged, wanted.prompts)
     result["against"] = beside(choice, result["shown"], [folder.name for folder in args.shards])
     shown = dict(merged)[result["shown"]]
     adapter = Adapter(shown)

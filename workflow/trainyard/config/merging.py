@@ -43,6 +43,7 @@ class Merge(Frozen):
     density: float = Field(0.5, gt=0, le=1, description="ties, dare, magnitude_prune: share of the values that stays")
     seed: int = Field(0, ge=0, description="dare: which values are dropped")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="number type of the merged adapter")
+    prompts: tuple[str, ...] = Field((), max_length=20, description="prompts of your own; the accepted adapter's answers are in the report")
     acceptance: Acceptance = Field(Acceptance(), description="what the merge must pass")
 
     @field_validator("strategies")

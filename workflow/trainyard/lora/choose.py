@@ -10,7 +10,7 @@ from trainyard.data.predictions import PredictionTable
 from trainyard.data.views import View
 from trainyard.lora.gate import gates_of, why_refused
 from trainyard.lora.model import PART
-from trainyard.lora.plan_words import explain_answer
+from trainyard.lora.plan_words import explain_answer, explain_unasked
 from trainyard.lora.validate import Answers, Candidates, adapter_megabytes, figures_of, peak_gb, reset_peak
 
 SAMPLES = 3
@@ -81,6 +81,16 @@ class Choice:
             found.append({"id": entry["id"], "prompt": entry["prompt"], "answer": text, "checks": words})
         return found
 
+    def own_samples(self, name: str, folder: Path, prompts: Sequence[str]) -> list[Row]:
+        """A merge's answers to prompts that no row holds."""
+        if not prompts:
+            return []
+        self.candidates.put_on(folder)
+        json_wanted = any(self._found[name]["test"].checks)
+        texts = self.candidates.ask(self.views["test"], prompts)
+        checks = [explain_unasked(text) if json_wanted else {} for text in texts]
+        return [{"id": "", "prompt": p, "answer": text, "checks": words} for p, text, words in zip(prompts, texts, checks)]
+
     def _add(self, row: Row) -> None:
         self.rows.append(row)
         figures = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in row["figures"].items())
@@ -88,8 +98,9 @@ class Choice:
         self.say(f"{row['name']}: {figures}" + (f" — {verdict}" if verdict else ""))
 
 
-def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[str, Path]]) -> dict[str, Any]:
-    """Look at the base and the shards, try the merges in order until one passes; the content of accepted.json."""
+def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[str, Path]], prompts: Sequence[str] = ()) -> dict[str, Any]:
+    """Look at the base and the shards, try the merges in order until one passes; the content of accepted.json. `prompts`: more
+    questions for the one that is shown."""
     started = time.monotonic()
     choice.look_at("base", "base", None)
     for folder in shards:
@@ -111,7 +122,7 @@ def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[
         "chosen_on": {"split": "validation", "rows": len(choice.views["validation"]), "answers": choice.count},
         "reported_on": {"split": "test", "rows": len(choice.views["test"]), "answers": choice.count},
         "candidates": choice.rows,
-        "samples": choice.samples(shown),
+        "samples": [*choice.own_samples(shown, dict(merged)[shown], prompts), *choice.samples(shown)],
         "seconds": round(time.monotonic() - started, 1),
     }
 

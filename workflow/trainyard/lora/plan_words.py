@@ -26,6 +26,14 @@ def explain_answer(text: str, reference: str) -> dict[str, str]:
     return {**words, "cost": "yes" if right else _no(_cost(found, wanted))}
 
 
+def explain_unasked(text: str) -> dict[str, str]:
+    """The same of an answer that nobody knows the right one of: its own rate and budget are taken for granted."""
+    found = parse(text)
+    words = explain_answer(text, json.dumps(found if found is not None else {}))
+    words.pop("what was asked for", None)
+    return words
+
+
 def _no(faults: list[str]) -> str:
     more = f" and {len(faults) - MOST} more" if len(faults) > MOST else ""
     return f"no: {', '.join(faults[:MOST])}{more}" if faults else "yes"

@@ -144,7 +144,7 @@ def merge_view(merge: Merge) -> dict[str, Any]:
         "merge": merge,
         "columns": columns,
         "agreement": {c.name: agreement_charts(c.measured) for c in merge.candidates if c.measured},
-        "samples": [sample_view(s) for s in merge.samples[:4]],
+        "samples": [sample_view(s) for s in merge.samples[:23]],
         "rivals": [rival_view(r) for r in merge.rivals],
         "names": FIGURES,
         "best": _best(tuple(c for c in merge.candidates if c.role != "base"), columns),
