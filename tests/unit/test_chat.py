@@ -229,7 +229,7 @@ def test_people_are_told_which_rule_a_plan_breaks_and_how(wrong, rule, why):
 def test_a_plan_that_nobody_asked_for_is_held_to_its_own_rate_and_budget():
     assert set(explain_unasked(json.dumps(plan())).values()) == {"yes"}
     assert "what was asked for" not in explain_unasked(json.dumps(plan()))
-    assert explain_unasked(json.dumps(changed(rate=3)))["cost"] == "no: cost 32, not 48"
+    assert explain_unasked(json.dumps(changed(rate=3)))["cost follows from its rate and budget"] == "no: cost 32, not 48"
     assert explain_unasked(json.dumps(changed(rooms__1__area=7)))["areas add up"].startswith("no: bed1")
     assert explain_unasked("no plan")["valid JSON"].startswith("no: ") and explain_unasked("[1]") == {"valid JSON": "yes"}
 

@@ -31,7 +31,8 @@ def explain_unasked(text: str) -> dict[str, str]:
     found = parse(text)
     words = explain_answer(text, json.dumps(found if found is not None else {}))
     words.pop("what was asked for", None)
-    return words
+    names = {"cost": "cost follows from its rate and budget"}
+    return {names.get(name, name): said for name, said in words.items()}
 
 
 def _no(faults: list[str]) -> str:
