@@ -1,7 +1,12 @@
 """Adapters that cannot be merged are refused by file and field, one by one, and nothing is left behind."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ from trainyard.lora.adapter import Adapter
 from trainyard.lora.adapter_config import KNOWN, MORE, AdapterError
 from trainyard.lora.merge import merge_adapters
 
+SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "merge_adapters.py"
 Q = "layers.0.self_attn.q_proj"
 Q_A, Q_B = name("layers.0.self_attn.q_proj", "A"), name("layers.0.self_attn.q_proj", "B")
 
@@ -198,6 +204,31 @@ def test_a_rank_that_no_layer_can_have_is_refused(tmp_path):
     with pytest.raises(AdapterError, match="rank 100000 is more than any of these layers can have; 8 is exact"):
         merge_adapters(folders, tmp_path / "out", rank=100_000)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_merge_that_is_stopped_leaves_nothing(tmp_path, sign):
+    def widen(tensors):
+        rng = np.random.default_rng(len(tensors))
+        for i in range(60):
+            for factor, shape in (("A", (4, 1024)), ("B", (1024, 4))):
+                tensors[name(f"layers.{i}.self_attn.k_proj", factor)] = rng.normal(size=shape).astype(np.float32)
+
+    folders = [adapter(tmp_path / str(i), i, change=widen) for i in range(3)]
+    command = [sys.executable, SCRIPT, "--models", *folders, "--output", tmp_path / "out", "--strategy", "ties", "--threads", "1"]
+    wait = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # a shell in the background ignores it
+    merging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **wait)
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob(".out.*")) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert merging.poll() is None
+        merging.send_signal(sign)
+        merging.communicate(timeout=60)
+    finally:
+        merging.kill()
+    assert merging.returncode in (143, 130)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_initialisations_that_leave_the_base_alone_are_merged(tmp_path):

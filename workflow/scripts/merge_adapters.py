@@ -20,6 +20,7 @@ Examples:
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def main() -> int:
     if args.threads < 1:
         parser.error("--threads must be 1 or more")
     thread_limit(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is removed
 
     from trainyard.data.chat_tokens import refuse_absent
     from trainyard.lora.allocator import keep_freed_memory
