@@ -512,7 +512,7 @@ def _houses(t: Tree) -> None:
         "id": "test#1",
         "prompt": "Please plan a house with 2 bed on 8 x 11 m. We have 400 and want standard.",
         "answer": json.dumps(PLAN),
-        "checks": {"valid_json": "yes", "geometry": "yes", "cost": "no"},
+        "checks": {"valid JSON": "yes", "no rooms overlap": "yes", "cost": "no: budget 300, not 400"},
     }
     accepted = {
         "accepted": "average",
@@ -522,6 +522,11 @@ def _houses(t: Tree) -> None:
         "reported_on": {"split": "test", "rows": 64},
         "candidates": rows,
         "samples": [sample],
+        "against": [
+            {"name": "base", "difference": 1.787, "low": 1.7, "high": 1.9, "groups": 43},
+            {"name": "housebrain-shard01", "difference": -0.004, "low": -0.007, "high": 0.001, "groups": 43},
+            {"name": "housebrain-shard02", "difference": -0.003, "low": -0.005, "high": -0.001, "groups": 43},
+        ],
     }
     t.json("housebrain/merged/housebrain/accepted.json", accepted)
     certificate = {

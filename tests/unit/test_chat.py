@@ -18,8 +18,9 @@ from trainyard.data.generate.plans import generate
 from trainyard.data.refused import Refused
 from trainyard.data.views import View
 from trainyard.lora.plan_check import check_answer, geometry_faults
+from trainyard.lora.plan_words import explain_answer, explain_unasked
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
-from trainyard.report.floor_plan import floor_plan_svg
+from trainyard.report.floor_plan import floor_plan_svg, plan_facts
 
 
 def read(row, fields=None, **features):
@@ -196,6 +197,51 @@ def changed(**paths):
 def test_each_fault_of_a_plan_fails_its_own_check(wrong, failing):
     checks = check_answer(json.dumps(changed(**wrong)), json.dumps(plan()))
     assert {name for name, passed in checks.items() if not passed} == failing
+
+
+@pytest.mark.parametrize(
+    "wrong, rule, why",
+    [
+        ({}, None, ""),
+        ({"rooms__1__box": [1, 0, 3, 3], "rooms__1__area": 9}, "no rooms overlap", "bath overlaps bed1"),
+        ({"rooms__1__box": [2, 0, 3, 2]}, "rooms fit the site", "bed1 lies outside the site"),
+        ({"rooms__1__area": 7}, "areas add up", "bed1 is 6 m², not 7"),
+        ({"rooms__0__door": "bed1"}, "every room can be reached", "bath cannot be reached, bed1 cannot be reached"),
+        ({"rooms__2__name": "study"}, "what was asked for", "bath is missing, study was not asked for"),
+        ({"cost": 33}, "cost", "cost 33, not 32"),
+        ({"fits": False}, "cost", "a cost of 32 is within 40"),
+        ({"budget": 30, "fits": False}, "cost", "budget 30, not 40"),
+        ({"area": 16.0}, "schema", "a value is of the wrong kind"),
+    ],
+)
+def test_people_are_told_which_rule_a_plan_breaks_and_how(wrong, rule, why):
+    answer, reference = json.dumps(changed(**wrong)), json.dumps(plan())
+    words, checks = explain_answer(answer, reference), check_answer(answer, reference)
+    broken = {name: said for name, said in words.items() if said != "yes"}
+    assert why in broken.get(rule, "") and broken.get(rule, "no: ").startswith("no: ")
+    # Words and figures never disagree.
+    geometry = ("rooms fit the site", "no rooms overlap", "areas add up", "every room can be reached")
+    parts = {"valid_json": ["valid JSON"], "schema": ["schema"], "geometry": geometry, "brief": ["what was asked for"], "cost": ["cost"]}
+    assert checks == {part: all(words.get(name) == "yes" for name in names) for part, names in parts.items()}
+    assert plan_facts(plan()) == [("site", "4 × 4 m"), ("area", "16 m²"), ("cost", "32 at 2 a m²"), ("budget", "40: 8 to spare")]
+
+
+def test_a_plan_that_nobody_asked_for_is_held_to_its_own_rate_and_budget():
+    assert set(explain_unasked(json.dumps(plan())).values()) == {"yes"}
+    assert "what was asked for" not in explain_unasked(json.dumps(plan()))
+    assert explain_unasked(json.dumps(changed(rate=3)))["cost follows from its rate and budget"] == "no: cost 32, not 48"
+    assert explain_unasked(json.dumps(changed(rooms__1__area=7)))["areas add up"].startswith("no: bed1")
+    assert explain_unasked("no plan")["valid JSON"].startswith("no: ") and explain_unasked("[1]") == {"valid JSON": "yes"}
+
+
+def test_people_are_told_what_is_no_plan_at_all():
+    reference = json.dumps(plan())
+    assert explain_answer("{", "plain words") == {}
+    assert explain_answer(reference[:-1], reference)["valid JSON"].startswith("no: Expecting")
+    assert explain_answer("{" * 100_000, reference)["valid JSON"].startswith("no: ")
+    assert explain_answer("3", reference) == {"valid JSON": "no: neither an object nor a list"}
+    assert "not rooms" in explain_answer('{"rooms": []}', reference)["schema"]
+    assert explain_answer("[1]", '{"a": 1}') == {"valid JSON": "yes"}
 
 
 def test_other_answers_are_asked_for_json_only_where_the_reference_is():

@@ -10,7 +10,8 @@ from test_chat import plan_pack
 from tiny_bases import chat_pack, make_base
 from tiny_bases import new_lora as tiny_lora
 from trainyard.config.architectures import LoraOptions
-from trainyard.config.schema import Acceptance, Base
+from trainyard.config.merging import Acceptance
+from trainyard.config.schema import Base
 from trainyard.data.chat import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer
 from trainyard.data.views import View
@@ -239,7 +240,7 @@ def test_a_base_that_does_not_fit_is_named(base, tmp_path):
         LoraChat.from_pack(OPTIONS, base[1], np.arange(3), {"base_model": str(tmp_path / "absent")})
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "qwen2", "phi3"])
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "qwen2", "phi3", "gemma2", "mixtral", "opt"])
 def test_any_causal_model_learns_and_its_merged_adapters_load_in_peft(tmp_path, kind):
     """Layers are found without being named: Conv1D, q k v in one, gate and up in one."""
     from peft import PeftModel
@@ -277,6 +278,12 @@ def test_any_causal_model_learns_and_its_merged_adapters_load_in_peft(tmp_path, 
                 if hasattr(layer, "get_delta_weight"):
                     weights[name].weight += 0.5 * layer.get_delta_weight("default")
         assert torch.allclose(merged(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-4)
+
+
+def test_layers_that_a_merge_would_refuse_are_refused_before_training(tmp_path):
+    base, pack = make_base(tmp_path / "base", "mixtral"), chat_pack(tmp_path)
+    with pytest.raises(ValueError, match="w1, w2, w3: these are bare parameters"):
+        tiny_lora(base, pack, target_modules=("w1", "w2", "w3"))
 
 
 def test_in_bfloat16_the_base_is_half_and_the_adapter_whole(tmp_path):

@@ -12,7 +12,7 @@ from adapters import SHAPES, adapter, deltas, error, name, weighted_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from trainyard.config.schema import Acceptance
+from trainyard.config.merging import Acceptance
 from trainyard.lora.adapter import Adapter
 from trainyard.lora.adapter_config import AdapterError
 from trainyard.lora.gate import gates_of, why_refused
@@ -244,6 +244,10 @@ def test_limits_are_held_one_by_one():
     assert [g["name"] for g in gates if not g["passed"]] == ["valid_json"]
     assert why_refused(gates) == "valid json 0.8, but the limit is at least 0.9"
     assert not why_refused(gates_of({**figures, "valid_json": 0.9}, Acceptance()))
+    plans = Acceptance(min_valid_json=None, min_schema=0.9, min_geometry=0.8)
+    refused = why_refused(gates_of({**figures, "schema": 0.95, "geometry": 0.7}, plans))
+    assert refused == "geometry 0.7, but the limit is at least 0.8"
+    assert not why_refused(gates_of(figures, plans))  # answers that are no plans have no geometry
     assert not why_refused(gates_of({k: v for k, v in figures.items() if k != "valid_json"}, Acceptance()))
     assert "answer loss" in why_refused(gates_of({"valid_json": 1.0}, Acceptance()))
     assert gates_of(figures, Acceptance(max_loss=None, max_megabytes=None, min_valid_json=None, max_seconds=None, max_memory_gb=None)) == []

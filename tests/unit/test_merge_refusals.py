@@ -1,15 +1,21 @@
 """Adapters that cannot be merged are refused by file and field, one by one, and nothing is left behind."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from adapters import SHAPES, adapter, deltas, error, name, spoil, weighted_sum
 from trainyard.lora.adapter import Adapter
-from trainyard.lora.adapter_config import AdapterError
+from trainyard.lora.adapter_config import KNOWN, MORE, AdapterError
 from trainyard.lora.merge import merge_adapters
 
+SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "merge_adapters.py"
 Q = "layers.0.self_attn.q_proj"
 Q_A, Q_B = name("layers.0.self_attn.q_proj", "A"), name("layers.0.self_attn.q_proj", "B")
 
@@ -17,9 +23,9 @@ Q_A, Q_B = name("layers.0.self_attn.q_proj", "A"), name("layers.0.self_attn.q_pr
 @pytest.mark.parametrize(
     "config, change, words",
     [
-        ({"base_model_name_or_path": "other"}, None, "base_model_name_or_path: other, but .* has base"),
+        ({"base_model_name_or_path": "other"}, None, "base_model_name_or_path: other, but .* has base; .* --same-base"),
         ({"lora_alpha": 16}, None, "lora_alpha: 16, but .* has 8"),
-        ({"r": 8}, None, "r: 8, but .* has 4"),
+        ({"r": 8}, None, "r: 8, but .* has 4; .* --mixed"),
         ({"use_rslora": True}, None, "use_rslora: True"),
         ({"task_type": "SEQ_CLS"}, None, "task_type: SEQ_CLS"),
         ({"target_modules": ["q_proj"]}, None, "target_modules"),
@@ -158,6 +164,71 @@ def test_a_merge_that_fails_leaves_the_last_one_as_it_was(tmp_path):
     with pytest.raises(NotADirectoryError):
         merge_adapters(folders, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_every_other_kind_of_adapter_that_peft_has_is_refused_by_name(tmp_path):
+    """From plain peft's own registry: a kind that it gains is refused as well."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kinds = [kind for kind in PEFT_TYPE_TO_CONFIG_MAPPING if kind.value != "LORA"]
+    assert len(kinds) > 30
+    for kind in kinds:
+        folder = adapter(tmp_path / kind.value, 0, {"peft_type": kind.value})
+        with pytest.raises(AdapterError, match=f"adapter_config.json: peft_type: {kind.value} adapters are not LoRA"):
+            merge_adapters([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_field_of_pefts_lora_config_is_known():
+    """A field that peft gains is looked at before a merge believes it harmless."""
+    from peft import LoraConfig
+
+    fields = set(LoraConfig(target_modules=["q_proj"]).to_dict())
+    assert fields <= KNOWN | set(MORE), fields - KNOWN - set(MORE)
+
+
+def test_people_who_name_one_base_differently_can_say_so(tmp_path):
+    paths = ("/home/a/llama", "/home/b/models/llama")
+    folders = [adapter(tmp_path / str(i), i, {"base_model_name_or_path": path}) for i, path in enumerate(paths)]
+    certificate = merge_adapters(folders, tmp_path / "out", same_base=True)
+    assert error(deltas(tmp_path / "out"), weighted_sum(folders, [0.5, 0.5])) < 1e-6
+    assert certificate["configs"]["different"]["base_model_name_or_path"] == list(paths)
+    # Fingerprints of the base's weights are believed, not words.
+    known = [adapter(tmp_path / k, i, metadata={"format": "pt", "base_identity": k * 64}) for i, k in enumerate("ab")]
+    with pytest.raises(AdapterError, match="trained on another base"):
+        merge_adapters(known, tmp_path / "out2", same_base=True)
+
+
+def test_a_rank_that_no_layer_can_have_is_refused(tmp_path):
+    folders = [adapter(tmp_path / str(i), i) for i in range(2)]
+    with pytest.raises(AdapterError, match="rank 100000 is more than any of these layers can have; 8 is exact"):
+        merge_adapters(folders, tmp_path / "out", rank=100_000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_merge_that_is_stopped_leaves_nothing(tmp_path, sign):
+    def widen(tensors):
+        rng = np.random.default_rng(len(tensors))
+        for i in range(60):
+            for factor, shape in (("A", (4, 1024)), ("B", (1024, 4))):
+                tensors[name(f"layers.{i}.self_attn.k_proj", factor)] = rng.normal(size=shape).astype(np.float32)
+
+    folders = [adapter(tmp_path / str(i), i, change=widen) for i in range(3)]
+    command = [sys.executable, SCRIPT, "--models", *folders, "--output", tmp_path / "out", "--strategy", "ties", "--threads", "1"]
+    wait = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}  # a shell in the background ignores it
+    merging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **wait)
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob(".out.*")) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert merging.poll() is None
+        merging.send_signal(sign)
+        merging.communicate(timeout=60)
+    finally:
+        merging.kill()
+    assert merging.returncode in (143, 130)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 def test_initialisations_that_leave_the_base_alone_are_merged(tmp_path):

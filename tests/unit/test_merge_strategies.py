@@ -8,8 +8,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from adapters import SHAPES, adapter, deltas, error, weighted_sum
-from trainyard.config.schema import Merge as MergeConfig
-from trainyard.config.schema import MergeStrategy
+from trainyard.config import ConfigError
+from trainyard.config.merging import Merge as MergeConfig
+from trainyard.config.merging import MergeStrategy
 from trainyard.dag import Files, Jobs, Params
 from trainyard.lora.adapter_config import AdapterError
 from trainyard.lora.low_rank import Layer
@@ -80,13 +81,13 @@ def test_dare_drops_as_often_as_asked_and_is_right_on_average(tmp_path):
     assert error(deltas(tmp_path / "again"), made[-1]) == 0
 
 
-@pytest.mark.parametrize("how", ON_VALUES)
+@pytest.mark.parametrize("how", NAMES)
 def test_with_all_values_kept_six_equal_adapters_are_that_adapter(tmp_path, how):
     folder = adapter(tmp_path / "a", 1)
-    certificate = merge_adapters([folder] * 6, tmp_path / "out", how, density=1)
+    certificate = merge_adapters([folder] * 6, tmp_path / "out", how, density=1, losses=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert error(deltas(tmp_path / "out"), deltas(folder)) < 1e-6 and certificate["relative_error"] < 1e-6
     # Trimming the same values of all of them is trimming one.
-    if how != "dare":
+    if how in ("ties", "magnitude_prune"):
         merge_adapters([folder] * 6, tmp_path / "six", how, density=0.3, rank=FULL)
         merge_adapters([folder], tmp_path / "one", how, density=0.3, rank=FULL)
         assert error(deltas(tmp_path / "six"), deltas(tmp_path / "one")) < 1e-6
@@ -145,8 +146,28 @@ def test_a_rule_tells_a_strategy_only_what_it_uses():
         "dare": "--rank 16 --density 0.4 --seed 3 --dtype bfloat16",
         "magnitude_prune": "--rank 16 --density 0.4 --dtype bfloat16",
     }
-    with pytest.raises(ValueError, match="rank and tolerance exclude each other"):
-        MergeConfig(rank=4, tolerance=0.1)
+    config["housebrain"]["models"]["housebrain"]["merge"] = {"weights": [1, 2, 0, 0.5, 1, 1]}
+    jobs = Jobs(config, HOME)
+    flags = Params(jobs, Files(jobs)).merge_flags
+    assert flags(SimpleNamespace(suite="housebrain", model="housebrain", strategy="weighted")) == "--weights 1 2 0 0.5 1 1"
+    assert flags(SimpleNamespace(suite="housebrain", model="housebrain", strategy="average")) == ""
+    config["housebrain"]["models"]["housebrain"]["merge"] = {"weights": [1, 2]}
+    with pytest.raises(ConfigError, match="housebrain.models.housebrain.merge.weights: 2 for 6 adapters"):
+        Jobs(config, HOME)
+
+
+def test_the_fallback_chain_ends_with_best_and_senseless_settings_are_refused():
+    assert MergeConfig(strategies=["ties", "average"]).strategies == ("ties", "average", "best")
+    assert MergeConfig(strategies=["best", "average"]).strategies == ("best", "average")
+    for settings, words in (
+        ({"rank": 4, "tolerance": 0.1}, "rank and tolerance exclude each other"),
+        ({"strategies": ["average", "average"]}, "named twice"),
+        ({"weights": [0, 0]}, "sum above 0, not 0, 0"),
+        ({"weights": [2, -1]}, "weights must be 0 or more"),
+        ({"weights": [float("inf"), 1]}, "weights must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            MergeConfig(**settings)
 
 
 @pytest.mark.parametrize("how", ["average", "ties", "dare"])

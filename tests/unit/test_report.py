@@ -145,6 +145,24 @@ def test_merge_table_names_the_accepted_one_its_limits_and_the_plan(report, page
     limits = page.rows[page.rows.index(row) + 1]
     assert "answer loss 0.075" in limits and "below 0.5" in limits
     assert merge.samples[0].plan == PLAN and "floor-plan" in text
+    assert "cost: budget 300, not 400" in text and "no rooms overlap" in text
+
+
+def test_what_the_merge_gains_is_sure_only_where_its_interval_says_so(page):
+    rows = {name: next(r for r in page.rows if name in r and "[" in r and "surely" in r) for name in ("base", "shard01", "shard02")}
+    assert "+1.79 [1.70, 1.90]" in rows["base"] and "surely better" in rows["base"] and "not" not in rows["base"]
+    assert "not surely better or worse" in rows["shard01"] and "surely worse" in rows["shard02"]
+
+
+def test_rows_that_were_too_long_are_shown(tmp_path):
+    t = Tree(tmp_path)
+    t.run("housebrain", "m", "m-shard01", "lora", [t.metric("answer", "tokens", "nll", 0.1, 3, 1)])
+    path = tmp_path / "housebrain" / "runs" / "m-shard01" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["meta_info"]["report"] = {"rows_too_long": {"shard-01.jsonl": 3}}
+    path.write_text(json.dumps(metrics))
+    t.finish("done")
+    assert "Rows longer than max_length, left out whole: shard-01.jsonl: 3." in render(collect(tmp_path))
 
 
 def test_unknown_groups_and_refused_files_are_shown(report, text):

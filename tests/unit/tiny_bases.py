@@ -22,10 +22,12 @@ SIZES = {
     "mistral": {**GROUPED, "sliding_window": 100},
     "phi3": {**GROUPED, "pad_token_id": 0},  # q k v in one, gate and up in one
     "gemma2": {**GROUPED, "head_dim": 16, "sliding_window": 100},  # two kinds of attention
+    "mixtral": {**GROUPED, "num_local_experts": 2},  # experts that are no layers but bare parameters
+    "opt": {**PLAIN, "word_embed_proj_dim": 32, "ffn_dim": 48, "init_std": 0.2},  # positions learned, with an offset
     "bloom": {"hidden_size": 32, "n_layer": 1, "n_head": 2},  # its positions are not given but counted
     "lfm2": {**GROUPED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 8},  # its convolutions look across rows
 }
-PACKABLE = ("llama", "gpt2", "gpt_neox", "qwen2", "mistral", "phi3", "gemma2")
+PACKABLE = ("llama", "gpt2", "gpt_neox", "qwen2", "mistral", "phi3", "gemma2", "mixtral", "opt")
 
 
 @cache

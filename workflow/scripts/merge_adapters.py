@@ -20,6 +20,7 @@ Examples:
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def main() -> int:
     parser.add_argument(
         "--mixed", action="store_true", help="also merge adapters of different rank, alpha or rsLoRA, each at its own scale"
     )
+    parser.add_argument(
+        "--same-base", action="store_true", help="the adapters name their base differently (other paths, other people), and it is the same"
+    )
     parser.add_argument("--threads", type=int, default=2, help="layers that are merged at a time (2)")
     parser.add_argument("--validate", action="store_true", help="load the result with peft on its base and check it (imports torch)")
     parser.add_argument("--base-model", help="--validate: the base's folder or hub name (default: the one the adapters name)")
@@ -59,7 +63,9 @@ def main() -> int:
     if args.threads < 1:
         parser.error("--threads must be 1 or more")
     thread_limit(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is removed
 
+    from trainyard.data.chat_tokens import refuse_absent
     from trainyard.lora.allocator import keep_freed_memory
     from trainyard.lora.losses import validation_losses
     from trainyard.lora.merge import merge_adapters
@@ -67,6 +73,8 @@ def main() -> int:
 
     keep_freed_memory()
     weights = given_weights(args.weights)
+    if args.validate and args.base_model:
+        refuse_absent(args.base_model)
     by_loss = weights == "loss" or args.strategy == "best" or (args.strategy == "weighted" and weights is None)
     certificate = merge_adapters(
         args.models,
@@ -76,7 +84,7 @@ def main() -> int:
         samples=training_samples(args.models, args.metrics) if weights == "samples" else None,
         threads=args.threads,
         say=lambda line: print(line, flush=True),
-        **{"weights": weights, **{k: getattr(args, k) for k in ("rank", "tolerance", "dtype", "density", "seed", "mixed")}},
+        **{"weights": weights, **{k: getattr(args, k) for k in ("rank", "tolerance", "dtype", "density", "seed", "mixed", "same_base")}},
     )
     # New looks of the page are no reason to merge again.
     by_name("trainyard.report.certificate_page").write_page(certificate, args.output / "certificate.html")
@@ -96,19 +104,23 @@ def given_weights(words: list[str] | None) -> list[float] | str | None:
 
 def told(certificate: dict[str, Any], output: Path) -> list[str]:
     """The result in a few lines."""
-    shares = ", ".join(f"{w:.4f}" for w in certificate["weights"])
-    lines = [
-        f"{output}: {certificate['strategy']} of {len(certificate['inputs'])} adapters, weights {shares}",
-        f"rank {certificate['rank']}, {certificate['bytes'] / 1e6:.2f} MB, relative error {certificate['relative_error']:.2e} "
-        f"against the true weighted mean of B·A, of which rounding to {certificate['dtype']} {certificate['rounding_error']:.1e}",
+    c, count = certificate, len(certificate["inputs"])
+    error = f"{c['relative_error']:.2e}"
+    if "approximation_error" in c:
+        figures = (
+            f"leaves out {c['approximation_error']:.2%} of what {c['strategy']} made, which differs from the weighted mean of B·A "
+            f"by intent: relative difference of the result {error}"
+        )
+    elif c["exact"]:
+        figures = f"exact: relative error {error} against the weighted mean of B·A, the rounding to {c['dtype']}"
+    else:
+        figures = f"relative error {error} against the weighted mean of B·A, of which rounding to {c['dtype']} {c['rounding_error']:.1e}"
+    return [
+        f"{output}: {c['strategy']} of {count} adapter{'s' if count > 1 else ''}, weights {', '.join(f'{w:.4f}' for w in c['weights'])}",
+        f"rank {c['rank']}, {c['bytes'] / 1e6:.2f} MB, {figures}",
+        f"rank {c['rank_for']['1%']} keeps the mean within 1 %, rank {c['rank_for']['0.1%']} within 0.1 %",
+        *(["note: some of the adapters are the same file"] if c["same_file"] else []),
     ]
-    if "approximation_error" in certificate:
-        lines.append(f"relative error of rank {certificate['rank']} against what {certificate['strategy']} made: "
-                     f"{certificate['approximation_error']:.2e}")  # fmt: skip
-    lines.append(
-        f"rank {certificate['rank_for']['1%']} would keep the mean within 1 %, rank {certificate['rank_for']['0.1%']} within 0.1 %"
-    )
-    return [*lines, "note: some of the adapters are the same file"] if certificate["same_file"] else lines
 
 
 def check(args: argparse.Namespace) -> int:

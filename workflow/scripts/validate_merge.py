@@ -15,6 +15,7 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from trainyard.command import by_name, run_command, thread_limit
 
@@ -41,7 +42,7 @@ def main() -> None:
     from trainyard.config.architectures import LoraOptions
     from trainyard.config.jobs import read_settings
     from trainyard.config.load import validate
-    from trainyard.config.schema import Merge
+    from trainyard.config.merging import Merge
     from trainyard.data.files import read_json, write_json
     from trainyard.data.views import open_view
     from trainyard.lora.adapter import Adapter
@@ -49,7 +50,7 @@ def main() -> None:
 
     settings = read_settings(args.settings)
     options = validate(LoraOptions, settings.get("options", {}), "options")
-    limits = validate(Merge, settings.get("merge", {}), "merge").acceptance
+    wanted = validate(Merge, settings.get("merge", {}), "merge")
     check_together([Adapter(folder) for folder in args.shards] or [Adapter(merged[0][1])])
     views = {split: open_view(getattr(args, split), split) for split in ("validation", "test")}
 
@@ -68,8 +69,9 @@ def main() -> None:
     set_up(device, args.threads, 0)
     chat = LoraChat(load_base(args.base_model, options.dtype), ChatTokenizer(args.base_model), args.base_model, options)
     base_parameters = sum(p.numel() for p in chat.model.parameters())
-    choice = Choice(Candidates(chat, device), views, limits, options.generate)
-    result = choose_merge(choice, args.shards, merged)
+    choice = Choice(Candidates(chat, device), views, wanted.acceptance, options.generate)
+    result = choose_merge(choice, args.shards, merged, wanted.prompts)
+    result["against"] = beside(choice, result["shown"], [folder.name for folder in args.shards])
     shown = dict(merged)[result["shown"]]
     adapter = Adapter(shown)
     trained = sum(tensor.count for tensor in adapter.tensors.values())
@@ -86,6 +88,17 @@ def main() -> None:
                       "certificate": _short(read_json(certificate)) if certificate.is_file() else None},
     })  # fmt: skip
     print(f"accepted: {result['accepted'] or 'none'}: {result['reason']}")
+
+
+def beside(choice: Any, shown: str, shards: list[str]) -> list[dict[str, Any]]:
+    """What the merge that is shown gains on base, shards and their mean: reported, never assumed."""
+    from trainyard.report.against import against, mean_of
+
+    tokens = {name: answers.tokens for name, answers in choice.asked.items()}
+    others = {name: tokens[name] for name in ("base", *shards)}
+    if len(shards) > 1:
+        others["mean of the shards"] = mean_of([tokens[name] for name in shards])
+    return against(tokens[shown], others, choice.groups(shown))
 
 
 def named_folders(texts: list[str]) -> list[tuple[str, Path]]:

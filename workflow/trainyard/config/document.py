@@ -9,7 +9,8 @@ from pydantic_core import PydanticUndefined
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.features import FEATURES
 from trainyard.config.machines import Machine, Machines
-from trainyard.config.schema import Acceptance, Base, Checkpoint, Dataset, Discover, Merge, Model, Promote, Settings, Suite, ValueRule
+from trainyard.config.merging import Acceptance, Merge
+from trainyard.config.schema import Base, Checkpoint, Dataset, Discover, Model, Promote, Settings, Suite, ValueRule
 
 INTRO = """# Configuration
 This page and `schema.json` are made from the code by `make docs`; a test fails when they differ from it.

@@ -9,6 +9,7 @@ from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import Frozen, nearest
 from trainyard.config.deadline import read_deadline
 from trainyard.config.features import FormatName
+from trainyard.config.merging import Merge
 from trainyard.config.stated import StatedData, StatedTraining
 
 
@@ -104,42 +105,6 @@ class Base(Frozen):
     lr: float = Field(2e-3, gt=0, description="learning rate")
     prompt_loss: float = Field(0.1, ge=0, le=1, description="weight of the prompt's tokens in the loss")
     seed: int = Field(0, description="seed of weights and order")
-
-
-class Acceptance(Frozen):
-    """What a merged adapter must pass. A limit that is null is not asked."""
-
-    max_loss: float | None = Field(0.5, gt=0, description="answer loss on held-out rows, nats a token")
-    max_megabytes: float | None = Field(200, gt=0, description="size of the adapter file")
-    min_valid_json: float | None = Field(0.9, ge=0, le=1, description="share of answers that parse as JSON")
-    max_seconds: float | None = Field(5, gt=0, description="median seconds for one answer")
-    max_memory_gb: float | None = Field(8, gt=0, description="peak memory while answering")
-
-
-MergeStrategy = Literal["average", "weighted", "best", "ties", "dare", "magnitude_prune"]
-
-
-class Merge(Frozen):
-    """How the adapters of a model's shards become one."""
-
-    strategies: tuple[MergeStrategy, ...] = Field(
-        ("average", "weighted", "best"), min_length=1, description="tried in this order; the first that is accepted stands"
-    )
-    rank: int | None = Field(None, ge=1, description="rank of the merged adapter; null: exact, the sum of the ranks")
-    tolerance: float | None = Field(
-        None, gt=0, lt=1, description="average, weighted: the smallest rank whose relative error is at most this; not with rank"
-    )
-    weights: Literal["loss", "samples"] = Field("loss", description="weighted: by 1 / validation loss, or by training samples")
-    density: float = Field(0.5, gt=0, le=1, description="ties, dare, magnitude_prune: share of the values that stays")
-    seed: int = Field(0, ge=0, description="dare: which values are dropped")
-    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="number type of the merged adapter")
-    acceptance: Acceptance = Field(Acceptance(), description="what the merge must pass")
-
-    @model_validator(mode="after")
-    def _one_size(self):
-        if self.rank is not None and self.tolerance is not None:
-            raise ValueError("rank and tolerance exclude each other; set one of them")
-        return self
 
 
 class Model(Frozen):

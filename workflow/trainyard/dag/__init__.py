@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from trainyard.config.schema import MergeStrategy
+from trainyard.config.merging import MergeStrategy
 from trainyard.dag.files import Files, chat_files
 from trainyard.dag.follow import Follow
 from trainyard.dag.jobs import Jobs, gpus_taken, one_of, set_shell_environment

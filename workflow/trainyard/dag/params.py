@@ -101,7 +101,7 @@ class Params:
         flags = {
             "rank": merge.rank,
             "tolerance": None if on_values else merge.tolerance,
-            "weights": "samples" if strategy == "weighted" and merge.weights == "samples" else None,
+            "weights": _weights(merge.weights) if strategy == "weighted" else None,
             "density": merge.density if on_values else None,
             "seed": merge.seed if strategy == "dare" else None,
             "dtype": None if merge.dtype == "float32" else merge.dtype,
@@ -154,6 +154,11 @@ class Params:
             "--status", "results/report/STATUS.md", "--suites", *self.jobs.active_suites(),
         ])  # fmt: skip
         return commands
+
+
+def _weights(weights: str | tuple[float, ...]) -> str | None:
+    """By 1 / validation loss is what the command does unasked."""
+    return " ".join(f"{w:.17g}" for w in weights) if isinstance(weights, tuple) else weights if weights == "samples" else None
 
 
 def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:

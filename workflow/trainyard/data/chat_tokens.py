@@ -173,13 +173,18 @@ def turns_before(entry: dict) -> list[dict]:
     return json.loads(entry["messages"]) if entry.get("messages") else []
 
 
+def refuse_absent(base: str | os.PathLike) -> None:
+    """Raises ValueError for a path where nothing is; what could be a name on the hub is let through."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir() and (folder.is_absolute() or str(base).startswith(".") or str(base).count("/") > 1):
+        raise ValueError(f"{base}: no such folder; give the folder of a base model, or its name on the hub (owner/name)")
+
+
 def tokenizer_folder(base: str | os.PathLike) -> Path:
     """The local folder of a base's tokenizer; a hub name is fetched (or found in the cache). Raises ValueError."""
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    refuse_absent(base)
+    if (folder := Path(base).expanduser()).is_dir():
         return folder
-    if folder.is_absolute() or str(base).startswith(".") or str(base).count("/") > 1:
-        raise ValueError(f"{base}: no such folder; give the folder of a base model, or its name on the hub (owner/name)")
     from huggingface_hub import snapshot_download
 
     try:

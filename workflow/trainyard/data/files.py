@@ -33,8 +33,8 @@ def output_folder(path: str | os.PathLike) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file is where the output folder should be", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         path.mkdir(exist_ok=True)
         for file in sorted(temporary.iterdir()):

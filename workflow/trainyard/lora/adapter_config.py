@@ -61,12 +61,15 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise AdapterError(f"{path}: {field}: expected a {'whole ' if field == 'r' else ''}number above 0, found {value!r}")
     for field, why in MORE.items():
         if config.get(field):
-            raise AdapterError(f"{path}: {field}: {why}; such adapters cannot be merged exactly")
+            raise AdapterError(f"{path}: {field}: {why}; such adapters cannot be merged exactly, train plain LoRA")
     if config.get("bias", "none") not in ("none", "all", "lora_only"):
         raise AdapterError(f"{path}: bias: expected none, all or lora_only, found {config['bias']!r}")
     init = config.get("init_lora_weights", True)
     if init not in PLAIN_INIT:
-        raise AdapterError(f"{path}: init_lora_weights: '{init}' may change the base's own weights; convert it to plain LoRA first")
+        raise AdapterError(
+            f"{path}: init_lora_weights: '{init}' may change the base's own weights; convert it to plain LoRA first"
+            " (peft: save_pretrained with path_initial_model_for_weight_conversion)"
+        )
     for field, value in config.items():
         if field not in KNOWN and field not in MORE and value not in (None, False, "", [], {}):
             raise AdapterError(f"{path}: {field}: this program does not know what {json.dumps(value)[:60]} does to the adapter")

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainyard.config.schema import Acceptance
+from trainyard.config.merging import Acceptance
 from trainyard.data.predictions import PredictionTable
 from trainyard.data.views import View
 from trainyard.lora.gate import gates_of, why_refused
 from trainyard.lora.model import PART
+from trainyard.lora.plan_words import explain_answer, explain_unasked
 from trainyard.lora.validate import Answers, Candidates, adapter_megabytes, figures_of, peak_gb, reset_peak
 
 SAMPLES = 3
@@ -22,13 +23,14 @@ class Choice:
     def __init__(self, candidates: Candidates, views: dict[str, View], limits: Acceptance, count: int, say: Callable[[str], None] = print):
         self.candidates, self.views, self.limits, self.count, self.say = candidates, views, limits, count, say
         self.rows: list[Row] = []
+        self.asked: dict[str, Answers] = {}  # every candidate's answers to test rows
         self._found: dict[str, dict[str, Answers]] = {}
 
     def look_at(self, name: str, role: str, folder: Path | None) -> None:
         """A base or shard: its figures on test rows, for comparison."""
         self.candidates.put_on(folder)
         reset_peak(self.candidates.device)
-        test = self.candidates.answer(self.views["test"], self.count)
+        test = self.asked[name] = self.candidates.answer(self.views["test"], self.count)
         seconds = self.candidates.seconds(self.views["test"], test.asked[:1])
         size = adapter_megabytes(folder) if folder else 0.0
         figures = figures_of(test, seconds_an_answer=seconds, memory_gb=peak_gb(self.candidates.device), megabytes=size)
@@ -42,7 +44,7 @@ class Choice:
         seconds = self.candidates.seconds(self.views["validation"], validation.asked)
         more = {"seconds_an_answer": seconds, "memory_gb": peak_gb(self.candidates.device), "megabytes": adapter_megabytes(folder)}
         gates = gates_of(figures_of(validation, **more), self.limits)
-        test = self.candidates.answer(self.views["test"], self.count)
+        test = self.asked[name] = self.candidates.answer(self.views["test"], self.count)
         self._found[name] = {"validation": validation, "test": test}
         why = why_refused(gates)
         self._add({
@@ -65,14 +67,29 @@ class Choice:
                 table.add(pack, items, split, {part: out})
         return table
 
+    def groups(self, name: str) -> list[str]:
+        """The group of each test row that a candidate was asked."""
+        return self.views["test"].pack.texts("group", self.asked[name].items[:, 0])
+
     def samples(self, name: str) -> list[Row]:
         """The first asked test prompts, as they came, not picked."""
         answers, pack = self._found[name]["test"], self.views["test"].pack
         found = []
-        for row, text, checks in list(zip(answers.asked, answers.texts, answers.checks))[:SAMPLES]:
-            words = {part: "yes" if passed else "no" for part, passed in checks.items()}
-            found.append({"id": pack.text("id", int(row)), "prompt": pack.text("prompt", int(row)), "answer": text, "checks": words})
+        for row, text in list(zip(answers.asked, answers.texts))[:SAMPLES]:
+            entry = pack.row(int(row))
+            words = explain_answer(text, entry["answer"])
+            found.append({"id": entry["id"], "prompt": entry["prompt"], "answer": text, "checks": words})
         return found
+
+    def own_samples(self, name: str, folder: Path, prompts: Sequence[str]) -> list[Row]:
+        """A merge's answers to prompts that no row holds."""
+        if not prompts:
+            return []
+        self.candidates.put_on(folder)
+        json_wanted = any(self._found[name]["test"].checks)
+        texts = self.candidates.ask(self.views["test"], prompts)
+        checks = [explain_unasked(text) if json_wanted else {} for text in texts]
+        return [{"id": "", "prompt": p, "answer": text, "checks": words} for p, text, words in zip(prompts, texts, checks)]
 
     def _add(self, row: Row) -> None:
         self.rows.append(row)
@@ -81,8 +98,9 @@ class Choice:
         self.say(f"{row['name']}: {figures}" + (f" — {verdict}" if verdict else ""))
 
 
-def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[str, Path]]) -> dict[str, Any]:
-    """Look at the base and the shards, try the merges in order until one passes; the content of accepted.json."""
+def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[str, Path]], prompts: Sequence[str] = ()) -> dict[str, Any]:
+    """Look at the base and the shards, try the merges in order until one passes; the content of accepted.json. `prompts`: more
+    questions for the one that is shown."""
     started = time.monotonic()
     choice.look_at("base", "base", None)
     for folder in shards:
@@ -104,7 +122,7 @@ def choose_merge(choice: Choice, shards: Sequence[Path], merged: Sequence[tuple[
         "chosen_on": {"split": "validation", "rows": len(choice.views["validation"]), "answers": choice.count},
         "reported_on": {"split": "test", "rows": len(choice.views["test"]), "answers": choice.count},
         "candidates": choice.rows,
-        "samples": choice.samples(shown),
+        "samples": [*choice.own_samples(shown, dict(merged)[shown], prompts), *choice.samples(shown)],
         "seconds": round(time.monotonic() - started, 1),
     }
 

@@ -12,12 +12,12 @@ ALIKE = ("task_type", "fan_in_fan_out", "target_modules", "bias", "lora_bias", "
 SIZES = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
-def check_together(adapters: list[Adapter], mixed: bool = False) -> None:
-    """That the adapters are of the same base and kind. `mixed`: ranks and scales may differ. Raises AdapterError that names
-    both values."""
+def check_together(adapters: list[Adapter], mixed: bool = False, same_base: bool = False) -> None:
+    """That the adapters are of the same base and kind. `mixed`: ranks and scales may differ. `same_base`: other names of the base
+    are taken for the same one. Raises AdapterError that names both values."""
     first = adapters[0]
     for other in adapters[1:]:
-        _same_base(first, other)
+        _same_base(first, other, same_base)
         for field in ALIKE if mixed else (*SIZES, *ALIKE):
             _same(first, other, field)
         _same_names(first, other)
@@ -53,9 +53,11 @@ def compare_configs(adapters: list[Adapter]) -> dict[str, Any]:
     }
 
 
-def _same_base(first: Adapter, other: Adapter) -> None:
+def _same_base(first: Adapter, other: Adapter, by_word: bool) -> None:
     if not (first.base_identity and other.base_identity):
-        _same(first, other, "base_model_name_or_path")
+        if not by_word:
+            hint = "adapters add up on one base only; where it is the same under another name or path, say --same-base"
+            _same(first, other, "base_model_name_or_path", hint)
     elif first.base_identity != other.base_identity:
         raise AdapterError(
             f"{other.path}: trained on another base than {first.path}: weights {other.base_identity[:12]} against "
@@ -63,10 +65,12 @@ def _same_base(first: Adapter, other: Adapter) -> None:
         )
 
 
-def _same(first: Adapter, other: Adapter, field: str) -> None:
+def _same(first: Adapter, other: Adapter, field: str, hint: str = "") -> None:
     a, b = (_plain(adapter.config.get(field)) for adapter in (first, other))
     if a != b:
-        raise AdapterError(f"{other.folder / CONFIG}: {field}: {b}, but {first.folder / CONFIG} has {a}; train all with one setting")
+        by_size = "train all with one setting, or say --mixed: each then counts with its own rank and scale"
+        hint = hint or (by_size if field in SIZES else "train all with one setting")
+        raise AdapterError(f"{other.folder / CONFIG}: {field}: {b}, but {first.folder / CONFIG} has {a}; {hint}")
 
 
 def _same_names(first: Adapter, other: Adapter) -> None:

@@ -22,7 +22,7 @@ def _loss(path: Path) -> float:
     try:
         content: Any = read_json(path)
     except OSError as error:
-        why = f"{error.strerror}; the validation loss is needed: give --metrics or --weights"
+        why = f"{error.strerror}; the validation loss is needed: give --metrics, or use --strategy weighted with --weights"
         raise AdapterError(f"{path}: cannot be read: {why}") from None
     except ValueError as error:
         raise AdapterError(f"{path}: not JSON: {error}") from None

@@ -6,6 +6,7 @@ that work on the values make something that is not of low rank; their result is 
 one layer is in memory at a time.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,7 @@ def merge_adapters(
     known.check()
     shares = load_strategy(strategy).shares(known)
     adapters = [Adapter(folder) for folder in folders]
-    check_together(adapters, recipe.mixed)
+    check_together(adapters, recipe.mixed, recipe.same_base)
     if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
         raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
     with ThreadPoolExecutor(1) as background:
@@ -162,12 +163,20 @@ class Merge:
         """The rank of the result, for every module."""
         full = {module: self._sum_of_ranks(module) for module in self.first.modules}
         if self.recipe.rank is not None:
+            most = max(*full.values(), *(max(self._sides(module)) for module in full))
+            if self.recipe.rank > most:
+                raise AdapterError(f"rank {self.recipe.rank} is more than any of these layers can have; {max(full.values())} is exact")
             return dict.fromkeys(full, self.recipe.rank)
         if self.recipe.tolerance is None:
             return full
         # What rounding to the result's type adds is not known yet, and small beside any tolerance that makes sense.
         least = rank_within(list(in_order(lambda module: self.layer(module).spectrum, full, self.threads)), self.recipe.tolerance)
         return {module: min(rank, least) for module, rank in full.items()}
+
+    def _sides(self, module: str) -> tuple[int, int]:
+        """Inputs and outputs of a module."""
+        wide, tall = (self.first.tensors[self.first.modules[module][factor]].shape for factor in "AB")
+        return math.prod(wide[1:]), tall[0]
 
     def _entries(self, ranks: dict[str, int]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         for module, rank in ranks.items():

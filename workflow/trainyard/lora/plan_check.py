@@ -6,7 +6,7 @@ reference answer. Answers of other kinds are only asked to be JSON, and only whe
 """
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 KEYS = ["site", "rooms", "area", "rate", "cost", "budget", "fits"]
 ROOM_KEYS = ["name", "box", "area", "door"]
@@ -50,7 +50,7 @@ def parse(text: str) -> dict | list | None:
     return value if isinstance(value, dict | list) else None
 
 
-def is_plan(value: Any) -> bool:
+def is_plan(value: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a parsed answer has a plan's keys, in order, with values of the right kind."""
     if not isinstance(value, dict) or list(value) != KEYS:
         return False
@@ -82,21 +82,29 @@ def room_names(plan: dict) -> list[str]:
 def geometry_faults(plan: dict) -> list[str]:
     """What is wrong with the rooms of a plan, in words; empty when they fit, do not overlap, fill the site, have the
     areas they claim, and can all be reached from outside through doors in shared walls."""
+    return [fault for faults in geometry_rules(plan).values() for fault in faults]
+
+
+def geometry_rules(plan: dict) -> dict[str, list[str]]:
+    """The rules of geometry by name, each with what breaks it."""
     (width, height), rooms = plan["site"], plan["rooms"]
     boxes = {room["name"]: room["box"] for room in rooms}
-    faults = [] if len(boxes) == len(rooms) else ["two rooms have one name"]
+    faults: dict[str, list[str]] = {"rooms fit the site": [], "no rooms overlap": [], "areas add up": [], "every room can be reached": []}
+    fit, apart, areas, reach = faults.values()
     for i, room in enumerate(rooms):
         x, y, w, h = room["box"]
         if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
-            faults.append(f"{room['name']} lies outside the site")
+            fit.append(f"{room['name']} lies outside the site")
         if room["area"] != w * h:
-            faults.append(f"{room['name']} is {w * h} m², not {room['area']}")
-        faults += [f"{room['name']} overlaps {o['name']}" for o in rooms[:i] if min(_overlap(room["box"], o["box"])) > 0]
+            areas.append(f"{room['name']} is {w * h} m², not {room['area']}")
+        apart += [f"{room['name']} overlaps {o['name']}" for o in rooms[:i] if min(_overlap(room["box"], o["box"])) > 0]
     total = sum(room["area"] for room in rooms)
     if not total == plan["area"] == width * height:
-        faults.append(f"the rooms have {total} m² and the site {width * height}, not {plan['area']}")
-    unreachable = set(boxes) - _reachable(rooms, boxes)
-    return faults + [f"{name} cannot be reached" for name in sorted(unreachable)]
+        areas.append(f"the rooms have {total} m² and the site {width * height}, not {plan['area']}")
+    if len(boxes) < len(rooms):
+        reach.append("two rooms have one name")
+    reach += [f"{name} cannot be reached" for name in sorted(set(boxes) - _reachable(rooms, boxes))]
+    return faults
 
 
 def _reachable(rooms: list[dict], boxes: dict[str, list[int]]) -> set[str]:

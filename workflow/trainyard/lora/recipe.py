@@ -15,7 +15,8 @@ ON_VALUES = ("ties", "dare", "magnitude_prune")
 class Recipe:
     """`weights`: one for each adapter, "loss" or "samples". `rank`: of the result; `tolerance`: or the largest relative error
     that a smaller rank may have; neither: exact. `dtype`: of the result. `density`, `seed`: share of values that ties, dare and
-    magnitude_prune keep; what dare drops. `mixed`: adapters of different rank, alpha or rsLoRA are merged too."""
+    magnitude_prune keep; what dare drops. `mixed`: adapters of different rank, alpha or rsLoRA are merged too. `same_base`: the
+    adapters name their base differently, and it is one."""
 
     strategy: str = "average"
     weights: Sequence[float] | str | None = None
@@ -25,6 +26,7 @@ class Recipe:
     density: float = 0.5
     seed: int = 0
     mixed: bool = False
+    same_base: bool = False
 
     def check(self) -> None:
         """Raises AdapterError for options that exclude each other or are out of range."""

@@ -3,6 +3,7 @@
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,11 +98,20 @@ class Candidates:
         if not len(rows):
             return []
         prompts = [encoded.at(row)[: encoded.prompt[row]].tolist() for row in rows]
-        longest = int((encoded.lengths - encoded.prompt)[rows].max())
+        return self._greedy(prompts, int((encoded.lengths - encoded.prompt)[rows].max()))
+
+    def _greedy(self, prompts: list[list[int]], longest: int) -> list[str]:
         most = max(1, min(int(longest * HEADROOM) + 1, self._positions() - max(len(p) for p in prompts)))
         tokenizer = self.chat.tokenizer
         answers = greedy_answers(self.chat.model, prompts, tokenizer.end_ids, tokenizer.pad_id, most)
         return [tokenizer.decode(ids) for ids in answers]
+
+    def ask(self, view: View, prompts: Sequence[str]) -> list[str]:
+        """Greedy answers to any prompts, as long as those to the view's rows may be; "" for a prompt that leaves no room."""
+        encoded, tokenizer, most = self.chat.encoded(view.pack), self.chat.tokenizer, self._positions()
+        longest = int((encoded.lengths - encoded.prompt)[view.rows].max()) if len(view) else most
+        ids = [tokenizer.prompt_ids(prompt) for prompt in prompts]
+        return [self._greedy([prompt], longest)[0] if len(prompt) < most else "" for prompt in ids]
 
     def seconds(self, view: View, rows: np.ndarray) -> float | None:
         """Median seconds of one answer, asked alone."""

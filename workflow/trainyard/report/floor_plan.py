@@ -34,6 +34,19 @@ def floor_plan_svg(plan: dict[str, Any]) -> str:
     return "".join(parts) + "</svg>"
 
 
+def plan_facts(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Site, area, cost and budget in words; of what is no plan, those of its values that are there."""
+    if not is_plan(plan):
+        return [(key, str(plan[key])[:40]) for key in ("site", "area", "rate", "cost", "budget", "fits") if key in plan]
+    (width, height), left = plan["site"], plan["budget"] - plan["cost"]
+    return [
+        ("site", f"{width} × {height} m"),
+        ("area", f"{plan['area']:,} m²"),
+        ("cost", f"{plan['cost']:,} at {plan['rate']:,} a m²"),
+        ("budget", f"{plan['budget']:,}: {f'{left:,} to spare' if left >= 0 else f'{-left:,} too little'}"),
+    ]
+
+
 def _room(room: dict[str, Any]) -> str:
     x, y, w, h = (max(-MOST, min(MOST, v)) * METRE for v in room["box"])
     if w <= 0 or h <= 0:

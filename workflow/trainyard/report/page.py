@@ -17,7 +17,7 @@ from trainyard.report.charts.spark import spark
 from trainyard.report.loose import inner
 from trainyard.report.markup import TEMPLATES, content_policy, plain_environment, soft
 from trainyard.report.plan_view import plan_view
-from trainyard.report.views import Candidate, Difference, Merge, Report, Run, Sample, Suite
+from trainyard.report.views import Candidate, Difference, Merge, Report, Rival, Run, Sample, Suite
 
 FIGURES = {"valid_json": "valid JSON", "seconds_an_answer": "seconds an answer", "memory_gb": "memory, GB", "megabytes": "size, MB"}
 
@@ -144,10 +144,24 @@ def merge_view(merge: Merge) -> dict[str, Any]:
         "merge": merge,
         "columns": columns,
         "agreement": {c.name: agreement_charts(c.measured) for c in merge.candidates if c.measured},
-        "samples": [sample_view(s) for s in merge.samples[:4]],
+        "samples": [sample_view(s) for s in merge.samples[:23]],
+        "rivals": [rival_view(r) for r in merge.rivals],
         "names": FIGURES,
         "best": _best(tuple(c for c in merge.candidates if c.role != "base"), columns),
     }
+
+
+def rival_view(rival: Rival) -> dict[str, str]:
+    """A row of "is the merge better": mark and verdict are sure where the interval leaves out 0."""
+    low, high = rival.low, rival.high
+    places = numbers.decimals(rival.difference, low, high)
+    mark, verdict = "unclear", "not surely better or worse"
+    if low == high == rival.difference == 0:
+        mark, verdict = "unknown", "the same"
+    elif low is not None and high is not None and not low <= 0 <= high:
+        mark, verdict = ("better", "surely better") if low > 0 else ("worse", "surely worse")
+    figure = f"{numbers.signed(rival.difference, places)} {numbers.interval(low, high, places)}".strip()
+    return {"name": rival.name, "figure": figure, "mark": mark, "verdict": verdict}
 
 
 def _best(candidates: tuple[Candidate, ...], columns: list[str]) -> dict[str, float]:
@@ -168,15 +182,16 @@ def _best(candidates: tuple[Candidate, ...], columns: list[str]) -> dict[str, fl
 def sample_view(sample: Sample) -> dict[str, Any]:
     """A sample with its plan drawn; a plan that cannot be drawn is shown as text alone."""
     drawing, why = None, ""
+    rows: list[tuple[str, str]] = []
     if sample.plan is not None:
         try:
-            from trainyard.report.floor_plan import floor_plan_svg
+            from trainyard.report.floor_plan import floor_plan_svg, plan_facts
 
+            rows = plan_facts(sample.plan)
             # The page's policy allows no style attributes; the style sheet sizes the drawing.
             drawing = Markup(re.sub(r' style="[^"]*"', "", floor_plan_svg(sample.plan), count=1))
         except Exception as error:  # a model wrote this plan: whatever is wrong with it must not cost the report
             why = f"not drawn: {error}"
-    rows = [(k, sample.plan[k]) for k in ("site", "area", "rate", "cost", "budget", "fits") if sample.plan and k in sample.plan]
     text = json.dumps(sample.plan, ensure_ascii=False) if sample.plan and not sample.answer else sample.answer
     return {"sample": sample, "drawing": drawing, "why": why, "rows": rows, "text": text[:4000]}
 

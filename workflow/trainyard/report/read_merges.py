@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.report.certificate_facts import certificate_facts, input_facts
-from trainyard.report.loose import Loose, inner, number, objects, words
-from trainyard.report.views import Candidate, Gate, Merge, Model, Sample
+from trainyard.report.loose import Loose, inner, number, objects, whole, words
+from trainyard.report.views import Candidate, Gate, Merge, Model, Rival, Sample
 
 ORDER = {"base": 0, "shard": 1, "merge": 2}
 
@@ -38,9 +38,17 @@ def _merge(files: Loose, suite: str, folder: Path, models: list[Model]) -> Merge
         if (v := inner(found, key))
     ]
     reason = words(found.get("reason")) + (f". {', '.join(basis)}." if basis else "")
-    return Merge(
-        suite, folder.name, tuple(sorted(candidates, key=lambda c: ORDER.get(c.role, 3))), chosen, reason, tuple(samples), bool(found)
-    )
+    ordered = tuple(sorted(candidates, key=lambda c: ORDER.get(c.role, 3)))
+    rivals = tuple(rival for row in objects(found, "against") if (rival := _rival(row)) is not None)
+    shown = str(found.get("shown") or "")
+    return Merge(suite, folder.name, ordered, chosen, reason, tuple(samples), bool(found), shown, rivals)
+
+
+def _rival(row: dict[str, Any]) -> Rival | None:
+    difference = number(row.get("difference"))
+    if difference is None:
+        return None
+    return Rival(words(row.get("name")), difference, number(row.get("low")), number(row.get("high")), whole(row.get("groups")) or 0)
 
 
 def _candidate(row: dict[str, Any], chosen: str, certificate: dict[str, Any]) -> Candidate:

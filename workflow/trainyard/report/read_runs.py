@@ -8,6 +8,8 @@ from trainyard.report.gather import gathered_as
 from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
 from trainyard.report.views import Difference, History, Model, Run, Score
 
+# What a model says of its own training, for people.
+SAID = {"rows_too_long": "rows longer than max_length, left out whole", "packing": "packed"}
 MERGED = "-merged"  # a model's merged adapter is a model of its own here: it must not be averaged with its shards
 
 
@@ -108,7 +110,7 @@ def _read_run(
         progress=progress,
         raw=metrics if scores else {},
         headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]
-        notes=tuple(words(n) for n in listed(metrics, "notes")) + tuple(f"{k}: {words(v)}" for k, v in said.items()),
+        notes=tuple(words(n) for n in listed(metrics, "notes")) + tuple(f"{SAID.get(k, k)}: {words(v)}" for k, v in said.items()),
     )
 
 

@@ -240,6 +240,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """What a merge is held against: that one's held-out loss less the merge's, with its 95 % interval."""
+
+    name: str
+    difference: float
+    low: float | None
+    high: float | None
+    groups: int
+
+
+@dataclass(frozen=True)
 class Merge:
     suite: str
     model: str
@@ -248,6 +259,8 @@ class Merge:
     reason: str = ""
     samples: tuple[Sample, ...] = ()
     decided: bool = False
+    shown: str = ""
+    rivals: tuple[Rival, ...] = ()
 
 
 @dataclass(frozen=True)
