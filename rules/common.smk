@@ -5,6 +5,7 @@ from snakemake.exceptions import WorkflowError
 
 from trainyard import dag
 from trainyard.config import ConfigError
+from trainyard.host import folder_lock
 from trainyard.train.found_script import may_use_gpu
 
 try:
@@ -17,6 +18,7 @@ FILES = dag.Files(JOBS)
 PARAMS = dag.Params(JOBS, FILES)
 FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
+folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 wildcard_constraints:
