@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_held: list[int] = []  # handles of this process' claims: open as long as it lives
+_held: list[tuple[int, dict[str, list[int]]]] = []  # this process' claims, open as long as it lives, and the lock files in them
 
 
 def claim_locks(state: Path = Path(".snakemake")) -> None:
@@ -29,7 +29,14 @@ def claim_locks(state: Path = Path(".snakemake")) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "locks": locks}).encode(), 0)
-        _held.append(handle)
+        _held.append((handle, locks))
+
+
+def drop_own_locks(state: Path = Path(".snakemake")) -> None:
+    """Remove the lock files that this process claimed: for an end at which Snakemake itself cannot."""
+    now = _marks(state)
+    for name in [name for _, locks in _held for name, mark in locks.items() if now.get(name) == mark]:
+        (state / "locks" / name).unlink(missing_ok=True)
 
 
 def drop_dead_locks(say: Callable[[str], Any], state: Path = Path(".snakemake")) -> None:
