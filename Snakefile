@@ -34,6 +34,10 @@ rule data:
         FILES.all_packs(),
 
 
+onstart:
+    folder_lock.claim_locks()
+
+
 onsuccess:
     print_comparisons()
 

@@ -5,6 +5,7 @@ from snakemake.exceptions import WorkflowError
 
 from trainyard import dag
 from trainyard.config import ConfigError
+from trainyard.host import folder_lock, interrupts
 from trainyard.train.found_script import may_use_gpu
 
 try:
@@ -17,6 +18,8 @@ FILES = dag.Files(JOBS)
 PARAMS = dag.Params(JOBS, FILES)
 FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
+folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
+interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
 
 
 wildcard_constraints:

@@ -54,7 +54,7 @@ rule train_promoted:
         " --validation {input.validation:q} --test {input.test:q}"
         " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
         " --code {params.code:q} --threads {threads} --gpu-slots {resources.gpu_slots} --memory-mb {resources.cap_mb}"
-        " --watch-parent --log {log:q}"
+        " --watch-parent $PPID --log {log:q}"
 
 
 rule build_ensemble:

@@ -70,7 +70,7 @@ rule train_model:
         " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
         " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
         " --code {params.code} --threads {threads} --gpu-slots {resources.gpu_slots} --memory-mb {resources.cap_mb}"
-        " --watch-parent --log {log:q}"
+        " --watch-parent $PPID --log {log:q}"
 
 
 use rule train_model as train_adapter with:
@@ -158,4 +158,4 @@ rule run_script:
     shell:
         'exec python "$SCRIPTS"/run_script.py --script {input:q} --settings {params.settings:q}'
         " --output results/{wildcards.suite}/runs/{wildcards.run:q} --threads {threads}"
-        " --gpu-slots {resources.gpu_slots} --watch-parent --log {log:q}"
+        " --gpu-slots {resources.gpu_slots} --watch-parent $PPID --log {log:q}"

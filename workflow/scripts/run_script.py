@@ -11,6 +11,7 @@ Its output goes to the log; each attempt has its own beside it.
 
 import argparse
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,14 @@ def main() -> int:
     parser.add_argument("--log", type=Path, help="log file (default: script.log in the output folder)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads the script is told to use")
     parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument("--watch-parent", action="store_true", help="stop when the process that started this one is gone")
+    parser.add_argument(
+        "--watch-parent",
+        type=int,
+        nargs="?",
+        const=os.getppid(),
+        metavar="PID",
+        help="stop when the process that started this one (or PID) is gone",
+    )
     args = parser.parse_args()
     log = args.log or args.output / "script.log"
     attempt_log(str(log))
@@ -36,8 +44,9 @@ def main() -> int:
     from trainyard.config.jobs import read_settings
     from trainyard.data.files import write_json
     from trainyard.report.script_metrics import metrics_files, read_script_metrics
-    from trainyard.train.found_script import check_outcome, may_use_gpu, run_script, script_arguments
+    from trainyard.train.found_script import ScriptError, check_outcome, may_use_gpu, run_script, script_arguments
     from trainyard.train.run_info import run_info, utc_now
+    from trainyard.train.stopping import StopFlag
 
     settings = read_settings(args.settings)
     source = args.script.read_bytes()
@@ -49,7 +58,9 @@ def main() -> int:
     for old in metrics_files([output]):
         old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
     if may_use_gpu(source):
-        by_name("trainyard.host.slots").hold_gpu("auto", f"{settings['suite']}/{settings['run']}", args.gpu_slots)
+        gone = StopFlag(args.watch_parent).requested
+        if by_name("trainyard.host.slots").hold_gpu("auto", f"{settings['suite']}/{settings['run']}", args.gpu_slots, gone) is None:
+            raise ScriptError("the workflow that started this run is gone, while it waited for a GPU")
     arguments = script_arguments(source.decode("utf-8", "replace"), settings, output.resolve())
     print(f"{settings['suite']}/{settings['run']}: {args.script} {' '.join(arguments)}", flush=True)
     outcome = run_script(args.script, arguments, work, output, minutes, args.watch_parent)

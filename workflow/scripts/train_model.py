@@ -42,7 +42,14 @@ def main() -> int:
     parser.add_argument("--memory-mb", type=int, default=0, help="on a CPU, the most memory this run may take, MB; 0: as it comes")
     parser.add_argument("--deadline", help="save and stop then: 2026-11-24T18:00, 18:00, 7h30m (default: $TRAINYARD_DEADLINE)")
     parser.add_argument("--tensorboard", action="store_true", help="events for TensorBoard below --checkpoints (or $TRAINYARD_TENSORBOARD)")
-    parser.add_argument("--watch-parent", action="store_true", help="save and stop when the process that started this one is gone")
+    parser.add_argument(
+        "--watch-parent",
+        type=int,
+        nargs="?",
+        const=os.getppid(),
+        metavar="PID",
+        help="save and stop when the process that started this one (or PID) is gone",
+    )
     args = parser.parse_args()
     if bool(args.settings) == bool(args.promotion) or bool(args.promotion) != bool(args.slot):
         parser.error("give --settings, or --promotion with --slot")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from trainyard.train.process_tree import adopt_orphans, descendants, end_all, signal_all
 
 GRACE_SECONDS = 10.0
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)  # that we should stop; a script is told by the first two
 # Spellings in use; the first that a script mentions is the one it gets.
 FLAGS = {
     "epochs": ("--epochs", "--num-epochs", "--num_epochs"),
@@ -63,12 +63,12 @@ def may_use_gpu(source: bytes) -> bool:
     return re.search(rb"\b(torch|tensorflow|keras|jax|cupy|cuml|cudf|xgboost|lightgbm|catboost|cuda)\b", source) is not None
 
 
-def run_script(script: Path, arguments: list[str], folder: Path, output: Path, minutes: float, watch_parent: bool = False) -> Outcome:
+def run_script(script: Path, arguments: list[str], folder: Path, output: Path, minutes: float, watch: int | None = None) -> Outcome:
     """Run it in `folder`, output going where ours goes; at the end nothing that it started is left, in its process group or out of it.
 
     TRAINYARD_OUTPUT_DIR in its environment is `output`, for scripts that have no such flag.
-    Stopped after `minutes`, on SIGTERM or SIGINT to us, and with `watch_parent` when the process that started us is
-    gone: first asked (the same signal), after ten seconds killed.
+    Stopped after `minutes`, on a signal to us, and when `watch`, the process that started us, is gone: first asked, after ten
+    seconds (or at a second signal) killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -78,10 +78,10 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
         "MPLBACKEND": os.environ.get("MPLBACKEND", "Agg"),
     }
     asked: list[int] = []
-    before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in _listened()}
     adopt_orphans()
     others = descendants(os.getpid())
-    parent, started = os.getppid(), time.monotonic()
+    started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(script.resolve()), *arguments],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -93,10 +93,10 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
                 ended = signal.Signals(asked[0]).name
             elif time.monotonic() - started > 60 * minutes:
                 ended = "timeout"
-            elif watch_parent and os.getppid() != parent:
+            elif watch is not None and os.getppid() != watch:
                 ended = "SIGHUP"
             if ended != "exit":
-                _stop(process, asked[0] if asked else signal.SIGTERM, others)
+                _stop(process, signal.SIGINT if asked[:1] == [signal.SIGINT] else signal.SIGTERM, others, asked)
                 break
             try:
                 process.wait(0.2)
@@ -111,12 +111,18 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
     return Outcome(code, ended, round(time.monotonic() - started, 3))
 
 
-def _stop(process: subprocess.Popen, number: int, others: list[int]) -> None:
-    """Ask all that the script started to end, and wait for the script a moment."""
+def _listened() -> list[signal.Signals]:
+    """Under nohup a hangup is ignored, and stays so."""
+    return [s for s in ASKING if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
+
+
+def _stop(process: subprocess.Popen, number: int, others: list[int], asked: list[int]) -> None:
+    """Ask all that the script started to end, and wait for the script a moment, until a further signal is `asked` at most."""
     _signal_group(process.pid, number)
     signal_all([pid for pid in descendants(os.getpid(), others) if _left_group(pid, process.pid)], number)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_SECONDS)
+    until, times = time.monotonic() + GRACE_SECONDS, len(asked)
+    while process.poll() is None and time.monotonic() < until and len(asked) == times:
+        time.sleep(0.05)
 
 
 def _left_group(pid: int, group: int) -> bool:

@@ -54,8 +54,11 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     store.lock(LEAVING, stop.requested)
     if preflight:
         by_name("trainyard.train.gate").pass_gate(preflight, packs, store.folder, place, say)
-    if memory_mb and place.type == "cpu" and hold_to(memory_mb) is None:
-        say(f"this system enforces no cap: the {memory_mb} MB of cap_memory are not held to")
+    if memory_mb and place.type == "cpu":
+        import pyarrow.parquet  # noqa: F401 - wanted at the end, when there may be no room left to map its libraries
+
+        if hold_to(memory_mb) is None:
+            say(f"this system enforces no cap: the {memory_mb} MB of cap_memory are not held to")
     model = architecture(job["architecture"]).from_pack(typed_options(job), views["train"].pack, views["train"].rows, paths)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"{job['suite']}/{name}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")

@@ -69,6 +69,7 @@ class Trainer:
         """Train to the last epoch; afterwards the model holds the selected weights."""
         self._resume()
         while self.state.epoch < self.job["epochs"]:
+            self._leave_if_asked()  # before the first step: an attempt after the deadline is none
             self._epoch()
         if self.job["select"] == "best" and self.best is not None:
             self.model.load_trainable_state(self.best)
@@ -123,8 +124,6 @@ class Trainer:
         if last or (every and state.epoch % every == 0) or self._due_by_time() or self.stop.requested():
             self._save()
         self._beat()
-        if not last:
-            self._leave_if_asked()
 
     # ---- one optimiser step ------------------------------------------------------------------------------------
     def _step(self, indices: np.ndarray) -> bool:

@@ -97,16 +97,25 @@ def hold_to(megabytes: int) -> int | None:
 
     The limit is RLIMIT_DATA: private writable memory, so files that are mapped (packs) do not count, and neither does
     address space that was only set aside before. Linux alone enforces it; elsewhere nothing is done and None returned.
+    Raises ValueError when the process holds more already.
     """
     import resource
 
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             now = {name: int(kb) << 10 for name, kb in re.findall(r"^(VmData|RssAnon):\s+(\d+) kB", file.read(), re.M)}
-        limit = (megabytes << 20) + now["VmData"] - now["RssAnon"]
+        held = now["RssAnon"]
+    except (OSError, KeyError, ValueError):
+        return None
+    if held > megabytes << 20:
+        raise ValueError(
+            f"mem_mb: {megabytes} MB are less than the {held >> 20} MB that the program itself takes; give more, or no cap_memory"
+        )
+    try:
+        limit = (megabytes << 20) + now["VmData"] - held
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-    except (OSError, KeyError, ValueError):
+    except (OSError, ValueError):
         return None
     return limit

@@ -6,21 +6,24 @@ import time
 from datetime import datetime
 
 RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: saved, not finished, start me again
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 MARGIN = 60.0  # seconds before a batch system's own limit, for the last save
 
 
 class StopFlag:
-    """`reason` is None until training should save and leave. `deadline` is in seconds since the epoch."""
+    """`reason` is None until training should save and leave. `parent` is the process without which it should; `deadline` is in
+    seconds since the epoch."""
 
-    def __init__(self, watch_parent: bool = False, deadline: float | None = None):
+    def __init__(self, parent: int | None = None, deadline: float | None = None):
         self.reason: str | None = None
         self.deadline = deadline
-        self._parent = os.getppid() if watch_parent else None
+        self._parent = parent
 
     def listen(self) -> "StopFlag":
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            # Under nohup a hangup is ignored, and stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         return self
 
     def requested(self) -> bool:
