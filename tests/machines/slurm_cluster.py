@@ -19,6 +19,7 @@ PACKAGES = ("slurm-wlm", "slurmctld", "slurmd", "slurm-client", "munge")
 ETC = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf")
 LOCK = Path("/run/lock/trainyard-test-slurm")
+COLUMNS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "partition": "%P", "memory": "%m", "comment": "%k"}
 
 # SlurmdTimeout is short, so that a dead node is soon known to be; MinJobAge long enough for squeue to tell how a job ended.
 CONF = """
@@ -51,7 +52,7 @@ GresTypes=gpu
 AccountingStorageType=accounting_storage/none
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1} CPUs={cpus} RealMemory=4000 Gres=gpu:fake:2 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} CPUs={cpus} RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 LLN=YES State=UP
 PartitionName=gpu Nodes=n1 MaxTime=60 State=UP
 """
 
@@ -131,9 +132,13 @@ class Cluster:
         return ask("sinfo", "-h", "-N", "-n", node, "-p", "main", "-o", "%T").strip().rstrip("*")
 
     def jobs(self, *options: str) -> list[dict[str, str]]:
-        """Jobs that wait, run or end: id, name, state, node, comment."""
-        rows = ask("squeue", "-h", "-o", "%i|%j|%T|%N|%k", *options).splitlines()
-        return [dict(zip(("id", "name", "state", "node", "comment"), row.split("|"))) for row in rows]
+        """Jobs that wait, run or just end, with --states=all also those that ended; `squeue` options."""
+        rows = ask("squeue", "-h", "-o", "|".join(COLUMNS.values()), *options).splitlines()
+        return [dict(zip(COLUMNS, row.split("|"))) for row in rows]
+
+    def job_of(self, run: str) -> dict[str, str]:
+        """The job of a run that is not over; empty when there is none."""
+        return next((job for job in self.jobs() if job["comment"].endswith(f"_{run}") and job["state"] != "COMPLETING"), {})
 
     def processes(self, node: str) -> list[int]:
         """Pids of what a node runs for jobs: its step daemons and all below them."""

@@ -6,8 +6,8 @@
 - Whether a cluster keeps accounts is found out, and so is what an earlier call left in the queue.
 """
 
-import atexit
 import asyncio
+import atexit
 import os
 import shlex
 import time
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 import snakemake_executor_plugin_slurm as slurm
+from snakemake_executor_plugin_slurm_jobstep import get_cpu_setting, get_gpu_setting, get_node_setting
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_trainyard_slurm.accounts import keeps_accounts
@@ -43,7 +44,9 @@ class ExecutorSettings(slurm.ExecutorSettings):
     )
     local_dir: Optional[str] = field(  # noqa: UP045
         default=None,
-        metadata={"help": "folder on a node's own disk for copies of packs, such as /scratch/$USER; default: $SLURM_TMPDIR where it is set"},
+        metadata={
+            "help": "folder on a node's own disk for copies of packs, such as /scratch/$USER; default: $SLURM_TMPDIR where it is set"
+        },
     )
     grace: int = field(
         default=90, metadata={"help": "seconds that cancelled trainings have to save in, before Slurm ends them", "type": int}
@@ -80,14 +83,25 @@ class Executor(slurm.Executor):
             settings.status_command = "sacct" if keeps_accounts() else "squeue"
         return settings.status_command
 
-    # ---- the end of a job --------------------------------------------------------------------------------------
+    # ---- a job and its end -------------------------------------------------------------------------------------
     def format_job_exec(self, job) -> str:
-        """The job's command, which says by a file that it ended. It stands in double quotes later: no $ in it."""
+        """The job's command as a step of its own, which says by a file that it ended. It will stand in double quotes: no $ in it."""
         command = super().format_job_exec(job)
         if self.ends is None or self.array_jobs:  # an array's command gets arguments appended
             return command
+        if job.resources.get("mpi") is None:
+            flags = (get_cpu_setting(job, bool(job.resources.get("gpu"))), get_gpu_setting(job), get_node_setting(job))
+            command = f"srun -n1 --cpu-bind=q {' '.join(flags)} sh -c {shlex.quote(command)}"
         done, failed = (shlex.quote(str(path)) for path in self.ends.files(job))
         return f"{command} && touch {done} || {{ touch {failed}; false; }}"
+
+    def additional_general_args(self) -> str:
+        """The step runs the job; the plugin's jobstep executor would start Snakemake twice, and hide the job's SLURM_ variables."""
+        return super().additional_general_args() if self.array_jobs else "--executor local"
+
+    def get_python_executable(self) -> str:
+        """Snakemake in the place of the shell: a step is over, and the rest of it killed, when its first process is."""
+        return super().get_python_executable() if self.array_jobs else f"exec {super().get_python_executable()}"
 
     async def sleep(self) -> None:
         """Until the plugin's next look is due, or earlier: when a job said that it ended, or nobody waits any more."""

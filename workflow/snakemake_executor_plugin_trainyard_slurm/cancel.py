@@ -18,7 +18,8 @@ QUIET = 5.0  # seconds without a job after which none is coming, where nobody sa
 GIVE_UP = 1800.0  # seconds without an answer of Slurm
 # States in which a job needs nothing more: it is over, or its node is cleaning up.
 OVER = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "STAGE_OUT", "TIMEOUT",
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "STAGE_OUT",
+    "TIMEOUT",
 }  # fmt: skip
 
 
