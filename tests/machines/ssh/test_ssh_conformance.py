@@ -4,7 +4,6 @@ import sys
 
 import pytest
 from snakemake.common.tests import TestWorkflowsLocalStorageBase
-
 from snakemake_executor_plugin_ssh import ExecutorSettings
 
 
