@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from network import Network
-
 from snakemake_executor_plugin_ssh.admission import Need
 from snakemake_executor_plugin_ssh.attempts import Attempt, Journal
 from snakemake_executor_plugin_ssh.book import Book, Event

@@ -8,7 +8,6 @@ import time
 
 import pytest
 from desk import Desk, wait_for
-
 from snakemake_executor_plugin_ssh.hosts import Host
 
 
