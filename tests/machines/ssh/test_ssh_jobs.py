@@ -1,10 +1,12 @@
 """Faults of jobs and hosts, on real sshd: each ends in a correct result or one clear message."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from desk import Desk, wait_for
@@ -44,7 +46,7 @@ def test_exit_codes_and_logs_come_back(network, desk):
     assert jobs.wait("finished", "good").status["tail"] == "fine\n"
     failed = jobs.wait("failed", "bad")
     assert failed.status["rc"] == 7
-    text = open(failed.status["log"]).read()
+    text = Path(failed.status["log"]).read_text()
     assert text.startswith("1\n2\n") and text.endswith("the reason\n") and len(text.splitlines()) == 30001
     assert jobs.wait("failed", "killed").status["rc"] == -9
 
@@ -55,7 +57,7 @@ def test_a_job_that_prints_100_mb(network, desk):
     jobs = desk(host_of(machine))
     jobs.submit("loud", "echo first; yes 'a line that is printed again and again' | head -c 100000000; sleep 1; echo last; exit 3")
     failed = jobs.wait("failed", "loud", 90)
-    text = open(failed.status["log"]).read()
+    text = Path(failed.status["log"]).read_text()
     assert text.startswith("first\n") and text.endswith("last\n") and "bytes left out here" in text
     assert len(text) < 4 * jobs.log_limit
 
@@ -82,7 +84,7 @@ def test_the_supervisor_is_killed(network, desk, tmp_path):
     jobs.wait("started", "job")
     pids = wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().split())
     token = jobs.attempt("job").token
-    who = eval((machine.home / "work" / "test" / "jobs" / token / "who").read_text())
+    who = json.loads((machine.home / "work" / "test" / "jobs" / token / "who").read_text())
     os.kill(who["pid"], signal.SIGKILL)
     assert "supervisor was killed" in jobs.wait("failed", "job").text
     wait_for(lambda: not any(alive(int(pid)) for pid in pids), 20)
@@ -118,7 +120,8 @@ def test_a_late_result_cannot_be_handed_in(network, desk, tmp_path):
     """Cut off for longer than the limit: the job is started elsewhere, after the first attempt was stopped by its own host."""
     first, second = network.add(), network.add()
     jobs = desk(host_of(first), host_of(second), limit=24.0, shared=False)
-    command = f"echo $SNAKEMAKE_SSH_TOKEN begins >> {tmp_path}/story; for i in $(seq 60); do sleep 0.5; done; echo $SNAKEMAKE_SSH_TOKEN ends >> {tmp_path}/story"
+    tell = f">> {tmp_path}/story"
+    command = f"echo $SNAKEMAKE_SSH_TOKEN begins {tell}; for i in $(seq 60); do sleep 0.5; done; echo $SNAKEMAKE_SSH_TOKEN ends {tell}"
     jobs.submit("job", command)
     began_on = jobs.wait("started", "job").host
     machine = {first.name: first, second.name: second}[began_on]
@@ -127,7 +130,7 @@ def test_a_late_result_cannot_be_handed_in(network, desk, tmp_path):
     lost = jobs.wait("lost", "job", 60)
     assert lost.token == attempt.token
     # The old one stands still by now, though its host heard nothing.
-    states = [open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] for pid in machine.named("seq 60")]
+    states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in machine.named("seq 60")]
     assert states and set(states) == {"T"}
     finished = jobs.wait("finished", "job", 60)
     assert finished.host != began_on and finished.token != attempt.token
