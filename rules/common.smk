@@ -5,6 +5,8 @@ from snakemake.exceptions import WorkflowError
 
 from trainyard import dag
 from trainyard.config import ConfigError
+from trainyard.machines.attach import attach
+from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
 try:
@@ -17,6 +19,10 @@ FILES = dag.Files(JOBS)
 PARAMS = dag.Params(JOBS, FILES)
 FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
+try:
+    STORAGE = attach(workflow)
+except StoreError as mistake:
+    raise WorkflowError(str(mistake)) from None
 
 
 wildcard_constraints:
@@ -99,8 +105,14 @@ def partial_report():
     log = Path("logs/partial_report.log")
     log.parent.mkdir(exist_ok=True)
     with open(log, "w") as file:
-        for command in PARAMS.partial_commands():
+
+        def run(command):
             subprocess.run(
                 [sys.executable, *command], check=False, stdout=file, stderr=file
             )
+
+        if STORAGE:
+            run(PARAMS.fetch_command(STORAGE))
+        for command in PARAMS.partial_commands():
+            run(command)
     print(log.read_text(), end="", flush=True)
