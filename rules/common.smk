@@ -20,9 +20,11 @@ PARAMS = dag.Params(JOBS, FILES)
 FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
 try:
-    STORAGE = attach(workflow)
-except StoreError as mistake:
+    STORAGE = attach(workflow, HOME)
+except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
+if STORAGE:
+    FOLLOW.reachable = STORAGE.hosts
 
 
 wildcard_constraints:
@@ -112,7 +114,7 @@ def partial_report():
             )
 
         if STORAGE:
-            run(PARAMS.fetch_command(STORAGE))
+            run(PARAMS.fetch_command(STORAGE.prefix))
         for command in PARAMS.partial_commands():
             run(command)
     print(log.read_text(), end="", flush=True)

@@ -28,6 +28,6 @@ rule fetch_results:
     conda:
         "../envs/light.yaml"
     resources:
-        store=STORAGE or "none",
+        store=STORAGE.prefix if STORAGE else "none",
     shell:
         'exec python "$SCRIPTS"/fetch_results.py --store {resources.store:q} --output {output:q} > {log:q} 2>&1'

@@ -186,7 +186,7 @@ def test_a_store_out_of_reach_is_a_line_and_no_more(tmp_path, monkeypatch, capfd
 def test_where_no_store_is_named_nothing_of_it_is_loaded(tmp_path):
     code = (
         "import sys; from pathlib import Path\nfrom trainyard.machines.mirror import beside\n"
-        "with beside() as elsewhere: elsewhere.take_up(Path('x'))\nassert not {'boto3', 'botocore', 'subprocess.Popen'} & set(sys.modules)"
+        "with beside() as elsewhere: assert elsewhere is None\nassert not {'boto3', 'botocore', 'subprocess.Popen'} & set(sys.modules)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "TRAINYARD_CHECKPOINT_STORE"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)

@@ -5,10 +5,12 @@ the rules. Without a default storage provider (profiles local and slurm) nothing
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from trainyard.machines.hosts import write_hosts
 from trainyard.machines.object_store import BUCKET, ObjectStore
 
 FOLDER = Path(".trainyard")
@@ -17,25 +19,31 @@ PASSED_ON = ("TRAINYARD_CALL", "TRAINYARD_DEADLINE", "TRAINYARD_TENSORBOARD", MI
 SETTINGS = ("endpoint_url", "access_key", "secret_key")
 
 
-def attach(workflow: Any, say=print) -> str:
-    """The address of the storage that files travel through; empty without one.
+@dataclass(frozen=True)
+class Storage:
+    """Where files travel through, s3://bucket/folder, and the hosts that jobs may go to by name."""
 
-    Starts the project's own store where the prefix names it and no endpoint is given.
+    prefix: str
+    hosts: frozenset[str]
 
-    Raises StoreError when that cannot be done.
+
+def attach(workflow: Any, home: Path, say=print) -> Storage | None:
+    """The storage of this call; None without one. Starts the project's own store where the prefix names it and no endpoint is given.
+
+    Raises StoreError when that cannot be done, ConfigError for a machines file that is none.
     """
     settings = workflow.storage_settings
     if not settings or settings.default_storage_provider is None:
-        return ""
+        return None
     prefix = (settings.default_storage_prefix or "").rstrip("/")
     if settings.default_storage_provider == "s3":
-        bucket = urlparse(prefix).netloc
         provider = workflow.storage_registry.default_storage_provider
-        if bucket == BUCKET and provider.settings.endpoint_url is None and not workflow.remote_exec:
+        if urlparse(prefix).netloc == BUCKET and provider.settings.endpoint_url is None and not workflow.remote_exec:
             _serve(workflow, provider, say)
         os.environ.setdefault(MIRROR, f"{prefix}/checkpoints")
+    hosts = set() if workflow.remote_exec else write_hosts(home, FOLDER)
     workflow.register_envvars(*(name for name in PASSED_ON if name in os.environ))
-    return prefix
+    return Storage(prefix, frozenset(hosts))
 
 
 def _serve(workflow: Any, provider: Any, say) -> None:

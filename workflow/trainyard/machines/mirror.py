@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainyard.train.elsewhere import Elsewhere
-
 LAST = 60.0  # seconds that the last transfer may keep a training that is done
 
 
 @contextmanager
-def beside(say: Callable[[str], Any] = print) -> Iterator[Elsewhere]:
-    """The mirror of a training, for as long as it lasts; nothing where no store is named."""
+def beside(say: Callable[[str], Any] = print) -> Iterator["Mirror | None"]:
+    """The mirror of a training, for as long as it lasts; None where no store is named."""
     store = os.environ.get("TRAINYARD_CHECKPOINT_STORE")
     if not store:
-        yield Elsewhere()
+        yield None
         return
     mirror = Mirror(store, say)
     try:
@@ -31,12 +29,15 @@ def beside(say: Callable[[str], Any] = print) -> Iterator[Elsewhere]:
         mirror.end()
 
 
-class Mirror(Elsewhere):
+class Mirror:
+    """What trainyard.train.job asks of a place where checkpoints are kept besides the run's own folder."""
+
     def __init__(self, store: str, say: Callable[[str], Any]):
         self.store, self.say = store, say
         self._process: subprocess.Popen | None = None
 
     def fetch(self, folder: Path) -> None:
+        """Bring a newer checkpoint into `folder`, where there is one."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         from trainyard.machines.checkpoints import Mirrored
@@ -48,6 +49,7 @@ class Mirror(Elsewhere):
             self.say(f"note: the storage cannot be asked for a newer checkpoint, going on without ({' '.join(str(error).split())[:300]})")
 
     def take_up(self, folder: Path) -> None:
+        """The same, and from now on keep what is saved in `folder`."""
         self.fetch(folder)
         # A process and not a thread: whatever it does, the training does not wait for it.
         self._process = subprocess.Popen(
