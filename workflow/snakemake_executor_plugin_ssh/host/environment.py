@@ -1,0 +1,41 @@
+"""What is installed on this host, and how big it is."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+
+
+def problems(packages):
+    """Differences from {package: version} as the controller has it, in words; version None: any will do."""
+    found = []
+    for name, wanted in sorted(packages.items()):
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} is missing")
+            continue
+        if wanted is not None and here != wanted:
+            found.append(f"{name} is {here}, not {wanted}")
+    return found
+
+
+def size():
+    """Cores, memory in MB, GPUs: what a job may be given where the settings do not say."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {"cores": cores, "mem_mb": memory, "gpu": _gpus()}
+
+
+def _gpus():
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return 0
+    try:
+        done = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
