@@ -2,6 +2,7 @@
 import subprocess
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from trainyard import dag
 from trainyard.config import ConfigError
@@ -20,7 +21,7 @@ PARAMS = dag.Params(JOBS, FILES)
 FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
 try:
-    STORAGE = attach(workflow, HOME)
+    STORAGE = attach(workflow, HOME, logger.warning)
 except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:

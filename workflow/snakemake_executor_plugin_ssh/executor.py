@@ -31,7 +31,7 @@ from .hosts import Host, read_hosts
 from .lease import lease_seconds
 from .link import Link, Terms
 from .manifest import Manifest, make_manifest
-from .openssh import OpenSSH
+from .openssh import OpenSSH, loopback_ports
 from .packages import packages_needed
 from .settings import ExecutorSettings
 
@@ -78,7 +78,7 @@ class Executor(RemoteExecutor):
             lease=lease_seconds(limit, poll, shared=self._shared_outputs),
             poll=poll,
             packages=packages_needed(self.workflow, settings.requirements),
-            forward=tuple(settings.forward),
+            forward=tuple(settings.forward) or loopback_ports(self.envvars().values()),
             manifest=self._manifest,
             prepare=self._prepare_command,
         )

@@ -84,6 +84,8 @@ def _from_file(path: Path) -> list[Host]:
     found = content.get("hosts") if isinstance(content, dict) else None
     if not isinstance(found, dict):
         raise WorkflowError(f"{path}: expected `hosts:` with a line `name: {{cores: 4, mem_mb: 8000, gpu: 0}}` for each host")
+    if not found and content.get("help"):
+        raise WorkflowError(str(content["help"]))  # whoever makes such files says what to do
     hosts = []
     for name, values in found.items():
         if unknown := sorted(set(values or {}) - set(_KEYS)):

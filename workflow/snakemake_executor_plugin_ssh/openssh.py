@@ -1,8 +1,10 @@
 """The OpenSSH client: its command lines, and what its complaints mean."""
 
 import platform
+import re
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +27,12 @@ class Unreachable(Exception):
 
 class Refused(Exception):
     """The host answered, or the client before it, and cannot be used; says the reason and what to do."""
+
+
+def loopback_ports(values: Iterable[str]) -> tuple[int, ...]:
+    """Ports of this machine's loopback that these values name as http://127.0.0.1:PORT."""
+    found = (re.fullmatch(r"https?://(?:127\.0\.0\.1|localhost):(\d+)/?", value) for value in values)
+    return tuple(sorted({int(match[1]) for match in found if match}))
 
 
 def preamble(python: str, hello: str) -> bytes:

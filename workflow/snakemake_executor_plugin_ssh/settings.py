@@ -44,7 +44,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     forward: list[int] = field(
         default_factory=list,
         metadata={
-            "help": "Ports of this machine's 127.0.0.1 that every host gets at its own 127.0.0.1, e.g. that of an object store.",
+            "help": "Ports of this machine's 127.0.0.1 that every host gets at its own 127.0.0.1, e.g. that of an object store. "
+            "Default: those in the environment that jobs get, as http://127.0.0.1:PORT, which is where a storage's endpoint goes.",
             "nargs": "+",
         },
     )

@@ -15,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.messages import plain_message
 from snakemake_logger_plugin_trainyard.plan import LAST, NOTHING
-from snakemake_logger_plugin_trainyard.reason import exit_status, newest_log, reason_of
+from snakemake_logger_plugin_trainyard.reason import at_home, exit_status, newest_log, reason_of
 
 
 class Tracker:
@@ -212,7 +212,8 @@ class Tracker:
     def _fail(self, job: Job, at: float, extra: list[str], said: str | None, reason: str | None = None) -> list[Notice]:
         job.finished = at
         job.attempt_log = newest_log(job.log[0], job.started) if job.log else (extra[0] if extra else None)
-        logs = list(dict.fromkeys([path for path in (job.attempt_log, *job.log, *extra) if path]))
+        job.attempt_log = job.attempt_log and at_home(job.attempt_log)
+        logs = list(dict.fromkeys([at_home(path) for path in (job.attempt_log, *job.log, *extra) if path]))
         job.reason = reason or reason_of(list(logs), job.status)
         if said and job.reason.startswith("no reason found"):
             job.reason = " ".join(str(said).split())

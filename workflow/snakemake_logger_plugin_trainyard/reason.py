@@ -6,6 +6,7 @@ from pathlib import Path
 
 TAIL = 64 * 1024
 LONGEST = 400
+STORAGE = (".snakemake", "storage", "s3")  # where a storage puts the files of this project's jobs
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What our own commands, argparse and most tools print last. Also `slurmstepd: error: …` and `bash: line 3: error: …`.
@@ -137,6 +138,16 @@ def reason_of(logs: list[str | os.PathLike], status: int | str | None = None) ->
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def at_home(log: str | os.PathLike) -> str:
+    """The log itself, or, of a job that ran elsewhere, its copy in the store that this project keeps."""
+    parts = Path(log).parts
+    for at in range(len(parts) - 3):
+        if parts[at : at + 3] == STORAGE and not Path(log).exists():
+            copy = Path(*parts[:at], ".trainyard", "store", *parts[at + 3 :])
+            return str(copy if copy.exists() else log)
+    return str(log)
 
 
 def attempt_logs(log: str | os.PathLike) -> list[Path]:
