@@ -200,7 +200,7 @@ class Tracker:
     def _job_finished(self, record: Any) -> list[Notice]:
         job = self._job(record.job_id)
         job.state, job.finished, job.reason = "done", record.created, None
-        job.attempt_log = newest_log(job.log[0], job.started) if job.log else None
+        job.attempt_log = newest_log(at_home(job.log[0]), job.started) if job.log else None
         return [] if job.target else [Notice("done", job)]
 
     def _job_error(self, record: Any) -> list[Notice]:
@@ -210,10 +210,9 @@ class Tracker:
         return self._fail(job, record.created, extra, getattr(record, "rule_msg", None))
 
     def _fail(self, job: Job, at: float, extra: list[str], said: str | None, reason: str | None = None) -> list[Notice]:
-        job.finished = at
+        job.finished, job.log = at, [at_home(path) for path in job.log]
         job.attempt_log = newest_log(job.log[0], job.started) if job.log else (extra[0] if extra else None)
-        job.attempt_log = job.attempt_log and at_home(job.attempt_log)
-        logs = list(dict.fromkeys([at_home(path) for path in (job.attempt_log, *job.log, *extra) if path]))
+        logs = list(dict.fromkeys([path for path in (job.attempt_log, *job.log, *extra) if path]))
         job.reason = reason or reason_of(list(logs), job.status)
         if said and job.reason.startswith("no reason found"):
             job.reason = " ".join(str(said).split())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 TAIL = 64 * 1024
 LONGEST = 400
-STORAGE = (".snakemake", "storage", "s3")  # where a storage puts the files of this project's jobs
+STORAGE = ".snakemake/storage/s3/"  # where a storage puts the files of this project's jobs
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What our own commands, argparse and most tools print last. Also `slurmstepd: error: …` and `bash: line 3: error: …`.
@@ -141,13 +141,20 @@ def _short(text: str) -> str:
 
 
 def at_home(log: str | os.PathLike) -> str:
-    """The log itself, or, of a job that ran elsewhere, its copy in the store that this project keeps."""
-    parts = Path(log).parts
-    for at in range(len(parts) - 3):
-        if parts[at : at + 3] == STORAGE and not Path(log).exists():
-            copy = Path(*parts[:at], ".trainyard", "store", *parts[at + 3 :])
-            return str(copy if copy.exists() else log)
-    return str(log)
+    """A job's log as a path that can be read here: of a job that ran elsewhere, its copy in the store that this project keeps.
+
+    Snakemake says `s3://bucket/…/job.log (send to storage)`, or where the storage puts it while the job runs.
+    """
+    text = re.sub(r" \((?:send to|retrieve from) storage\)$", "", str(log))
+    if Path(text).exists():
+        return text
+    here, cut, rest = text.partition(STORAGE)
+    if text.startswith("s3://"):
+        here, rest = "", text.removeprefix("s3://")
+    elif not cut:
+        return text
+    local, kept = Path(STORAGE + rest), Path(here, ".trainyard", "store", rest)
+    return str(local) if local.exists() else str(kept) if kept.exists() else text
 
 
 def attempt_logs(log: str | os.PathLike) -> list[Path]:
