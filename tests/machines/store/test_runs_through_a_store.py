@@ -3,41 +3,22 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from served import needs_rclone
+from toy_workflow import SAME, call, command, environment, served
 
 needs_rclone()
-HOME = Path(__file__).parents[3]
-TOY = ("suites=aimedres", "only=als,train_baseline_models", "folds=2", "epochs=3", "subset_size=200")
 STORE = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://trainyard-store", "--storage-s3-retries", "12")
-SAME = (
-    "runs/als-fold1/model.safetensors", "runs/als-fold2/model.safetensors", "runs/als-fold1/predictions.parquet",
-    "runs/als-fold1/history.csv", "data/als/splits.parquet",
-)  # fmt: skip
-
-
-def command(folder: Path, *args: str) -> list[str]:
-    call = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile"), "-d", str(folder), "--cores", "2"]
-    return [*call, "--workflow-profile", str(HOME / "profiles" / "default"), "--config", *TOY, *args]
-
-
-def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SNAKEMAKE_STORAGE", "TRAINYARD_"))}
-    return {**kept, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
-
-
-def call(folder: Path, *args: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *args), cwd=folder, capture_output=True, text=True, timeout=300, env=environment())
+STORE += ("--cores", "2")
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    done = call(folder)
+    done = call(folder, "--cores", "2")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert not (folder / ".trainyard").exists() and not (folder / ".snakemake/storage").exists(), "without a storage there is none of it"
     return folder
@@ -49,19 +30,6 @@ def stored(tmp_path_factory) -> tuple[Path, str]:
     done = call(folder, *STORE)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return folder, done.stdout + done.stderr
-
-
-def served(folder: Path) -> dict[int, str]:
-    """Processes that serve this folder's store."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_text()
-        except OSError:
-            continue
-        if str(folder / ".trainyard/store") in words:
-            found[int(process.name)] = words
-    return found
 
 
 def test_results_are_those_of_a_local_run_and_come_home(plain, stored):
