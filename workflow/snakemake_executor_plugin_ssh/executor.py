@@ -1,7 +1,6 @@
 """The executor: Snakemake's jobs go into the book, links carry them out, and what becomes of them is told to Snakemake."""
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +26,9 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from .admission import Need
 from .attempts import Attempt, Journal
 from .book import Book, Event
+from .cancel import lock_folder, write_hosts
 from .hosts import Host, read_hosts
+from .later import cancel_later
 from .lease import lease_seconds
 from .link import Link, Terms
 from .manifest import Manifest, make_manifest
@@ -36,6 +37,7 @@ from .packages import packages_needed
 from .settings import ExecutorSettings
 
 _CANCEL_SECONDS = 12.0
+_CANCELLER_SECONDS = 60.0
 
 
 class Executor(RemoteExecutor):
@@ -71,7 +73,9 @@ class Executor(RemoteExecutor):
         self._infos: dict[str, SubmittedJobInfo] = {}
         self._unsettled: dict[int, tuple[str, str]] = {}
         self._sockets = Path(tempfile.mkdtemp(prefix="smk-ssh-"))
-        ssh = OpenSSH(settings.config.absolute() if settings.config else None, self._sockets)
+        config = settings.config.absolute() if settings.config else None
+        ssh = OpenSSH(config, self._sockets)
+        write_hosts(self._home, hosts, config, self._project())
         poll = float(max(1, self.workflow.remote_execution_settings.seconds_between_status_checks))
         terms = Terms(
             project=self._project(),
@@ -140,8 +144,6 @@ class Executor(RemoteExecutor):
         while time.monotonic() < until and (left := self._not_ended(connected=True)):
             time.sleep(0.1)
         if left := self._not_ended(connected=False):
-            from .later import cancel_later
-
             self.note(cancel_later(self._home, left), warning=True)
 
     def shutdown(self) -> None:
@@ -235,13 +237,14 @@ class Executor(RemoteExecutor):
 
     def _only_one(self) -> None:
         """Two controllers in one folder would take each other's jobs for strays and end them."""
-        self._lock_file = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkflowError(
-                f"another snakemake is running jobs over ssh from this folder ({Path.cwd()}); wait for it, or use another folder"
-            ) from None
+        until = time.monotonic() + _CANCELLER_SECONDS
+        while (lock := lock_folder(self._home, "run")) is None:
+            if time.monotonic() > until or (self._home / "lock").read_text().strip() != "cancel":
+                raise WorkflowError(
+                    f"another snakemake is running jobs over ssh from this folder ({Path.cwd()}); wait for it, or use another folder"
+                )
+            time.sleep(0.2)
+        self._lock_file = lock
 
     def _sources(self) -> Manifest | None:
         if SharedFSUsage.SOURCES in self.workflow.storage_settings.shared_fs_usage:

@@ -72,6 +72,12 @@ class OpenSSH:
         flags = [flag for option in options for flag in ("-o", option)]
         return [*self._base(host, *flags), "--", host.name, f"exec /bin/sh -c {shlex.quote(_SHELL)} sh {shlex.quote(_BOOT)}"]
 
+    def script(self, host: Host, script: str) -> list[str]:
+        """Runs a shell script of ours on a host, by a connection of its own."""
+        config = ["-F", str(self.config)] if self.config else []
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-T"]
+        return ["ssh", *config, *options, "--", host.name, f"exec /bin/sh -c {shlex.quote(script)}"]
+
     def forward(self, host: Host, port: int) -> list[str]:
         """Makes the host's 127.0.0.1:port lead to ours, over the connection that is there."""
         return [*self._base(host, "-O", "forward", "-R", f"127.0.0.1:{port}:127.0.0.1:{port}"), "--", host.name]

@@ -1,10 +1,10 @@
 """Hosts to run jobs on: each a network namespace with its own link to here, its own sshd, home and working folder. Root only."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -83,10 +83,8 @@ class Host:
 
     def kill(self, pids: list[int]) -> None:
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def stop(self) -> None:
         self.kill(self.pids())
@@ -128,6 +126,3 @@ class Network:
         for host in self.hosts:
             host.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-PYTHON = sys.executable
