@@ -31,6 +31,7 @@ setup: .setup/done
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) --no-deps -e .
 	@for profile in $(filter-out default,$(PROFILES)); do ln -sfn profiles/$$profile $$profile; done
+	@if [ "$$CODESPACES" = true ]; then ln -sfn profiles/codespace/inside codespace; fi
 	@$(BIN)/python workflow/scripts/setup_environment.py
 	@mkdir -p .setup && touch .setup/done
 

@@ -21,12 +21,13 @@ include: "rules/train.smk"
 include: "rules/promote.smk"
 include: "rules/merge.smk"
 include: "rules/report.smk"
+include: "rules/machines.smk"
 
 
 rule all:
     default_target: True
     input:
-        "results/report/index.html",
+        local("results/report/index.html"),
 
 
 rule data:

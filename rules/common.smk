@@ -2,10 +2,13 @@
 import subprocess
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from trainyard import dag
 from trainyard.config import ConfigError
 from trainyard.host import folder_lock, interrupts
+from trainyard.machines.attach import attach
+from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
 try:
@@ -20,6 +23,12 @@ FOLLOW = dag.Follow(JOBS)
 dag.set_shell_environment(HOME, JOBS.config.settings)
 folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
+try:
+    STORAGE = attach(workflow, HOME, logger.warning)
+except (StoreError, ConfigError) as mistake:
+    raise WorkflowError(str(mistake)) from None
+if STORAGE:
+    FOLLOW.reachable = STORAGE.hosts
 
 
 wildcard_constraints:
@@ -104,8 +113,14 @@ def partial_report():
     log = Path("logs/partial_report.log")
     log.parent.mkdir(exist_ok=True)
     with open(log, "w") as file:
-        for command in PARAMS.partial_commands():
+
+        def run(command):
             subprocess.run(
                 [sys.executable, *command], check=False, stdout=file, stderr=file
             )
+
+        if STORAGE:
+            run(PARAMS.fetch_command(STORAGE.prefix))
+        for command in PARAMS.partial_commands():
+            run(command)
     print(log.read_text(), end="", flush=True)

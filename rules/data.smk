@@ -3,14 +3,14 @@
 COPY = (
     'exec python "$SCRIPTS"/copy_to_local.py --root {resources.root:q} --index {input.index:q}'
     " --splits {input.splits:q} --settings {params.settings:q} --workers {threads}"
-    " --output-dir results/{wildcards.suite}/packs/{wildcards.dataset}"
+    ' --output-dir "$(dirname {output.summary:q})"'
     " --quarantine {output.quarantine:q} --summary {output.summary:q} > {log:q} 2>&1"
 )
 
 
 rule generate_data:
     output:
-        "data/demo/{suite}/{dataset}/manifest.json",
+        local("data/demo/{suite}/{dataset}/manifest.json"),
     log:
         "logs/generate_data/{suite}/{dataset}.log",
     priority: FOLLOW.priority(20)
@@ -25,7 +25,7 @@ rule generate_data:
 
 rule index_dataset:
     input:
-        FILES.demo_manifest,
+        local(FILES.demo_manifest),
     output:
         "results/{suite}/data/{dataset}/index.parquet",
     log:

@@ -9,10 +9,10 @@ rule merge_adapters:
     output:
         multiext(
             "results/{suite}/merged/{model}/{strategy}/",
-            "adapter_model.safetensors",
-            "adapter_config.json",
-            "certificate.json",
-            "certificate.html",
+            adapter="adapter_model.safetensors",
+            config="adapter_config.json",
+            certificate="certificate.json",
+            page="certificate.html",
         ),
     log:
         "logs/merge_adapters/{suite}/{model}-{strategy}.log",
@@ -23,12 +23,12 @@ rule merge_adapters:
         "../envs/light.yaml"
     threads: 2
     params:
-        folders=FILES.shard_folders,
+        folders=PARAMS.shard_folders("adapters"),
         flags=PARAMS.merge_flags,
         code=PARAMS.code("merge_adapters"),
     shell:
         'exec python "$SCRIPTS"/merge_adapters.py --models {params.folders:q} --metrics {input.metrics:q} {params.flags}'
-        " --strategy {wildcards.strategy} --output results/{wildcards.suite}/merged/{wildcards.model}/{wildcards.strategy}"
+        ' --strategy {wildcards.strategy} --output "$(dirname {output.adapter:q})"'
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -36,6 +36,7 @@ rule validate_merge:
     input:
         unpack(FILES.packs),
         shards=FILES.shard_adapters,
+        configs=FILES.shard_configs,
         merged=FILES.merged,
         base=FILES.base,
     output:
@@ -55,7 +56,7 @@ rule validate_merge:
         gpu_slots=JOBS.config.settings.gpu_slots,
     params:
         settings=PARAMS.merge,
-        shards=FILES.shard_folders,
+        shards=PARAMS.shard_folders("shards"),
         merged=PARAMS.merged_folders,
         base=PARAMS.base_flag,
         code=PARAMS.code("validate_merge"),

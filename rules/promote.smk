@@ -52,7 +52,7 @@ rule train_promoted:
     shell:
         'exec python "$SCRIPTS"/train_model.py --promotion {input.decision:q} --slot {wildcards.run} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q}"
-        " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
+        ' --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output "$(dirname {output.model:q})"'
         " --code {params.code:q} --threads {threads} --gpu-slots {resources.gpu_slots} --memory-mb {resources.cap_mb}"
         " --watch-parent $PPID --log {log:q}"
 
@@ -77,5 +77,5 @@ rule build_ensemble:
         code=PARAMS.code("build_ensemble"),
     shell:
         'exec python "$SCRIPTS"/build_ensemble.py --settings {params.settings:q} --predictions {input.predictions:q}'
-        " --train-json {input.info:q} --baselines {input.baselines:q} --output results/{wildcards.suite}/runs/{wildcards.run}"
+        ' --train-json {input.info:q} --baselines {input.baselines:q} --output "$(dirname {output.info:q})"'
         " > {log:q} 2>&1"

@@ -46,15 +46,16 @@ rule map_attention:
 rule build_report:
     input:
         FILES.comparisons(),
+        fetched=local("results/fetched.json") if STORAGE else [],
         splits=FILES.split_summaries(),
         attention=FILES.attention(),
     output:
         page=report(
-            "results/report/index.html",
+            local("results/report/index.html"),
             caption="../workflow/report/page.rst",
             category="Report",
         ),
-        status="results/report/STATUS.md",
+        status=local("results/report/STATUS.md"),
     log:
         "logs/build_report/report.log",
     conda:

@@ -7,10 +7,12 @@ rule build_base_model:
     output:
         multiext(
             "results/{suite}/base/{model}/",
-            "config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "base.json",
+            config="config.json",
+            model="model.safetensors",
+            tokenizer="tokenizer.json",
+            tokenizer_config="tokenizer_config.json",
+            generation="generation_config.json",
+            base="base.json",
         ),
     log:
         "logs/build_base_model/{suite}/{model}.log",
@@ -26,7 +28,7 @@ rule build_base_model:
         code=PARAMS.code("build_base_model"),
     shell:
         'exec python "$SCRIPTS"/build_base_model.py --settings {params.settings:q} --train {input.train:q}'
-        " --validation {input.validation:q} --output results/{wildcards.suite}/base/{wildcards.model}"
+        ' --validation {input.validation:q} --output "$(dirname {output.model:q})"'
         " --threads {threads} > {log:q} 2>&1"
 
 
@@ -68,7 +70,7 @@ rule train_model:
     shell:
         'exec python "$SCRIPTS"/train_model.py --settings {params.settings:q} --train {input.train:q}'
         " --validation {input.validation:q} --test {input.test:q} {params.base} --preflight {input.preflight:q}"
-        " --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output results/{wildcards.suite}/runs/{wildcards.run}"
+        ' --checkpoints checkpoints/{wildcards.suite}/{wildcards.run} --output "$(dirname {output.model:q})"'
         " --code {params.code} --threads {threads} --gpu-slots {resources.gpu_slots} --memory-mb {resources.cap_mb}"
         " --watch-parent $PPID --log {log:q}"
 
@@ -132,7 +134,7 @@ rule evaluate_model:
 
 rule run_script:
     input:
-        FILES.script,
+        local(FILES.script),
     output:
         metrics="results/{suite}/runs/{run}/metrics.json",
         info="results/{suite}/runs/{run}/train.json",
@@ -157,5 +159,5 @@ rule run_script:
         code=PARAMS.code("run_script"),
     shell:
         'exec python "$SCRIPTS"/run_script.py --script {input:q} --settings {params.settings:q}'
-        " --output results/{wildcards.suite}/runs/{wildcards.run:q} --threads {threads}"
+        ' --output "$(dirname {output.metrics:q})" --threads {threads}'
         " --gpu-slots {resources.gpu_slots} --watch-parent $PPID --log {log:q}"

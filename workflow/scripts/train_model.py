@@ -77,12 +77,14 @@ def main() -> int:
     packs = {split: near[getattr(args, split)] for split in ("train", "validation", "test")}
     paths = {"base_model": args.base_model} if args.base_model else {}
     try:
-        with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints):
+        mirrored = by_name("trainyard.machines.mirror").beside()
+        with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints), mirrored as elsewhere:
             from trainyard.train.job import train_run
 
             train_run(
                 settings, packs, args.checkpoints, args.output, paths=paths, code=code, device=device,
                 threads=args.threads, stop=stop, preflight=args.preflight, memory_mb=args.memory_mb, promoted=promoted,
+                elsewhere=elsewhere,
                 events=args.tensorboard or os.environ.get("TRAINYARD_TENSORBOARD") == "1",
             )  # fmt: skip
     except Stopped as stopped:

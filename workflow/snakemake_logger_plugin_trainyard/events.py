@@ -15,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.messages import plain_message
 from snakemake_logger_plugin_trainyard.plan import LAST, NOTHING
-from snakemake_logger_plugin_trainyard.reason import exit_status, newest_log, reason_of
+from snakemake_logger_plugin_trainyard.reason import at_home, exit_status, newest_log, reason_of
 
 
 class Tracker:
@@ -200,7 +200,7 @@ class Tracker:
     def _job_finished(self, record: Any) -> list[Notice]:
         job = self._job(record.job_id)
         job.state, job.finished, job.reason = "done", record.created, None
-        job.attempt_log = newest_log(job.log[0], job.started) if job.log else None
+        job.attempt_log = newest_log(at_home(job.log[0]), job.started) if job.log else None
         return [] if job.target else [Notice("done", job)]
 
     def _job_error(self, record: Any) -> list[Notice]:
@@ -210,7 +210,7 @@ class Tracker:
         return self._fail(job, record.created, extra, getattr(record, "rule_msg", None))
 
     def _fail(self, job: Job, at: float, extra: list[str], said: str | None, reason: str | None = None) -> list[Notice]:
-        job.finished = at
+        job.finished, job.log = at, [at_home(path) for path in job.log]
         job.attempt_log = newest_log(job.log[0], job.started) if job.log else (extra[0] if extra else None)
         logs = list(dict.fromkeys([path for path in (job.attempt_log, *job.log, *extra) if path]))
         job.reason = reason or reason_of(list(logs), job.status)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 TAIL = 64 * 1024
 LONGEST = 400
+STORAGE = ".snakemake/storage/s3/"  # where a storage puts the files of this project's jobs
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What our own commands, argparse and most tools print last. Also `slurmstepd: error: …` and `bash: line 3: error: …`.
@@ -137,6 +138,23 @@ def reason_of(logs: list[str | os.PathLike], status: int | str | None = None) ->
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def at_home(log: str | os.PathLike) -> str:
+    """A job's log as a path that can be read here: of a job that ran elsewhere, its copy in the store that this project keeps.
+
+    Snakemake says `s3://bucket/…/job.log (send to storage)`, or where the storage puts it while the job runs.
+    """
+    text = re.sub(r" \((?:send to|retrieve from) storage\)$", "", str(log))
+    if Path(text).exists():
+        return text
+    here, cut, rest = text.partition(STORAGE)
+    if text.startswith("s3://"):
+        here, rest = "", text.removeprefix("s3://")
+    elif not cut:
+        return text
+    local, kept = Path(STORAGE + rest), Path(here, ".trainyard", "store", rest)
+    return str(local) if local.exists() else str(kept) if kept.exists() else text
 
 
 def attempt_logs(log: str | os.PathLike) -> list[Path]:

@@ -18,6 +18,10 @@ class Machine(Frozen):
     description: str = Field("", description="what it is, for people")
     kind: str | None = Field(None, description="kind whose values it starts from")
     host: str | None = Field(None, description="host name that it reports; null: its own name here, and any host where it is the only one")
+    ssh: bool = Field(
+        False,
+        description="whether profile ec2 sends jobs there over ssh; its name is that in the OpenSSH configuration, localhost this machine",
+    )
     count: int = Field(1, ge=1, le=10000, description="how many of them; more than one are called name-1, name-2, …")
     cores: int | None = Field(None, ge=1, description="CPU cores; null: as many as this machine has")
     memory_gb: float | None = Field(None, gt=0, description="memory, GB; null: as much as this machine has")

@@ -9,8 +9,8 @@ from trainyard.config.together import ENSEMBLE
 from trainyard.dag.jobs import Jobs
 
 SPLITS = ("train", "validation", "test")
-BASE = ("config.json", "model.safetensors", "tokenizer.json")
-MERGED = ("adapter_model.safetensors", "certificate.json")
+BASE = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "base.json")
+MERGED = ("adapter_model.safetensors", "adapter_config.json", "certificate.json")
 
 
 def chat_files(shards: int) -> list[str]:

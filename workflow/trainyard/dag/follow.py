@@ -18,6 +18,7 @@ class Follow:
 
     def __init__(self, jobs: Jobs, path: Path = PLAN):
         self.jobs, self.path = jobs, path
+        self.reachable: frozenset[str] | None = None  # hosts that can be asked for; None: any
 
     @cached_property
     def _runs(self) -> list[dict[str, Any]]:
@@ -49,8 +50,9 @@ class Follow:
         return {(r["suite"], r["run"]): 1 + round((SPAN - 1) * (1 - i / max(1, len(ordered) - 1))) for i, r in enumerate(ordered)}
 
     def host(self, wildcards: Any) -> str | None:
-        """The machine that a run is planned on."""
-        return self._hosts.get((wildcards.suite, wildcards.run))
+        """The machine that a run is planned on, if jobs can be sent there."""
+        machine = self._hosts.get((wildcards.suite, wildcards.run))
+        return machine if self.reachable is None or machine in self.reachable else None
 
     def priority(self, own: int) -> Callable[[Any], int]:
         """Priority function of a rule: its own, raised by the rank of the first run that the job serves."""

@@ -84,13 +84,18 @@ class Params:
         })  # fmt: skip
 
     # ---- flags -------------------------------------------------------------------------------------------------
-    def base_flag(self, wildcards: Any) -> str:
+    # Folders come from the job's input files: under a storage these lie elsewhere.
+    def base_flag(self, wildcards: Any, input: Any) -> str:
         """The --base-model flag, quoted for the shell; empty for models without a base."""
         name = self.jobs.run_of(wildcards).model
         if not self.jobs.is_lora(wildcards.suite, name):
             return ""
         given = self.jobs.model(wildcards.suite, name).base_model
-        return f"--base-model {shlex.quote(given or f'results/{wildcards.suite}/base/{name}')}"
+        return f"--base-model {shlex.quote(given or str(Path(str(input.base[0])).parent))}"
+
+    def shard_folders(self, adapters: str) -> Callable[[Any, Any], list[str]]:
+        """The folders of a model's shards; `adapters` names the input with their adapters."""
+        return partial(_folders, adapters)
 
     def merge_flags(self, wildcards: Any) -> str:
         """What a strategy is told, and nothing that it does not use: a change of the density merges no average again."""
@@ -108,8 +113,9 @@ class Params:
         }
         return " ".join(f"--{name} {value}" for name, value in flags.items() if value is not None)
 
-    def merged_folders(self, wildcards: Any) -> list[str]:
-        return [f"{strategy}={folder}" for strategy, folder in self.files.merged_folders(wildcards).items()]
+    def merged_folders(self, wildcards: Any, input: Any) -> list[str]:
+        """strategy=folder of each merge, in the order of the fallback chain."""
+        return [f"{Path(folder).name}={folder}" for folder in dict.fromkeys(_folders("merged", wildcards, input))]
 
     # ---- fingerprints ------------------------------------------------------------------------------------------
     def data_stamp(self, wildcards: Any) -> str:
@@ -138,6 +144,10 @@ class Params:
         return [*chat, loaded]
 
     # ---- after a failure ---------------------------------------------------------------------------------------
+    def fetch_command(self, store: str) -> list[str]:
+        """The command (without python) that brings results home from a storage."""
+        return [str(self.jobs.home / "workflow/scripts/fetch_results.py"), "--store", store, "--output", "results/fetched.json"]
+
     def partial_commands(self) -> list[list[str]]:
         """Commands (without python) that build comparison and report from what there is."""
         scripts = self.jobs.home / "workflow" / "scripts"
@@ -159,6 +169,11 @@ class Params:
 def _weights(weights: str | tuple[float, ...]) -> str | None:
     """By 1 / validation loss is what the command does unasked."""
     return " ".join(f"{w:.17g}" for w in weights) if isinstance(weights, tuple) else weights if weights == "samples" else None
+
+
+def _folders(name: str, wildcards: Any, input: Any) -> list[str]:
+    """The folder of each of the job's input files of a name."""
+    return [str(Path(str(path)).parent) for path in input[name]]
 
 
 def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:

@@ -33,12 +33,13 @@ HISTORY = ("epoch", "step", "lr", "train_loss", "validation_loss")
 
 def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, output: str, *, paths: Mapping[str, str],
               code: str, device: str, threads: int, stop: StopFlag, preflight: str | None = None, memory_mb: int = 0, events: bool = False,
-              promoted: Promoted | None = None, say=print) -> None:  # fmt: skip
+              promoted: Promoted | None = None, elsewhere: Any = None, say=print) -> None:  # fmt: skip
     """Train one run and write model, history.csv, predictions.parquet and train.json into `output`.
 
     `packs` names the files of train, validation and test; `preflight` the report of its checks, if there is one. On a CPU,
     `memory_mb` above 0 is what the run may take. `events` writes events for TensorBoard below the checkpoints. `promoted`: the run
-    is a slot, and `job` its long training. Raises ValueError when preflight or this machine forbids the run, Stopped when asked to
+    is a slot, and `job` its long training. `elsewhere` keeps the
+    checkpoints besides (trainyard.machines.mirror). Raises ValueError when preflight or this machine forbids the run, Stopped when asked to
     stop, after saving.
     """
     started = utc_now()
@@ -52,6 +53,8 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     name, folder = (promoted.slot, promoted.folder(checkpoints)) if promoted else (job["run"], Path(checkpoints))
     store = CheckpointStore(folder / fingerprint, job["checkpoint"]["keep"])
     store.lock(LEAVING, stop.requested)
+    if elsewhere:
+        elsewhere.take_up(store.folder)
     if preflight:
         by_name("trainyard.train.gate").pass_gate(preflight, packs, store.folder, place, say)
     if memory_mb and place.type == "cpu":
@@ -67,7 +70,10 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     origin = None
     if promoted:
         say(f"{name} {promoted.words}")
-        origin = _origin(promoted, folder / run_fingerprint(promoted.short, packs, paths, code), say)
+        short = folder / run_fingerprint(promoted.short, packs, paths, code)
+        if elsewhere:
+            elsewhere.fetch(short)
+        origin = _origin(promoted, short, say)
     trainer = Trainer(model, views["train"], views["validation"], job, place, store, heartbeat, stop, say, tell, origin)
     trainer.run()
     Path(output).mkdir(parents=True, exist_ok=True)
