@@ -305,6 +305,32 @@ def test_chat_file_that_changed_since_the_index_stops_the_copy(tmp_path: Path) -
         LocalCopy(root, index, splits, keys, Limits()).run(tmp_path / "packs", str(tmp_path / "q"), str(tmp_path / "s"))
 
 
+def test_a_folder_of_many_json_files_is_read_with_few_open_and_one_that_changed_is_refused(tmp_path: Path, monkeypatch) -> None:
+    import resource
+
+    root = tmp_path / "root"
+    root.mkdir()
+    for i in range(400):
+        (root / f"{i:03d}.json").write_text(json.dumps({"prompt": f"q{i}", "answer": "a"}, indent=1))
+    (root / "many.jsonl").write_text("\n".join(json.dumps({"prompt": f"m{i}", "answer": "a"}) for i in range(9)))
+    keys = settings(format="chat", glob=["*.json*"], features={})
+    place = {f"{i:03d}.json#0": "train" for i in range(3)}
+    index, splits = prepare(root, keys, place)
+    (root / "000.json").unlink()
+    (root / "001.json").write_text("{}")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        out = tmp_path / "packs"
+        LocalCopy(root, index, splits, keys, Limits()).run(out, str(out / "quarantine.csv"), str(out / "s.json"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    reasons = refusals(out)
+    assert set(reasons) == {"000.json#0", "001.json#0"}
+    assert "No such file" in reasons["000.json#0"] and "has changed since it was indexed" in reasons["001.json#0"]
+    assert sum(len((out / f"{s}.jsonl").read_text().splitlines()) for s in ("train", "validation", "test")) == 407
+
+
 def test_table_rows(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()

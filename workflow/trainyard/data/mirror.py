@@ -163,11 +163,7 @@ def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known
                 out.truncate()
 
             size, mtime_ns = folder.stream(found.path, take, restart)
-            out.seek(0)
-            again = xxhash.xxh3_128()
-            while block := out.read(1 << 20):
-                again.update(block)
-            if again.digest() != digest.digest():
+            if not is_same(out.fileno(), digest.digest()):
                 raise Refused("the copy differs from what was read: check the local disk")
             os.utime(out.fileno(), ns=(mtime_ns, mtime_ns))
             os.fsync(out.fileno())
@@ -178,6 +174,15 @@ def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known
             raise failed[0] from None
         raise
     return {"path": found.path, "size": size, "mtime_ns": mtime_ns, "xxh3": digest.hexdigest()}, True
+
+
+def is_same(file: int, digest: bytes) -> bool:
+    """Whether a file holds what has this xxh3, from its beginning."""
+    again, at, buffer = xxhash.xxh3_128(), 0, memoryview(bytearray(1 << 18))
+    while count := os.preadv(file, [buffer], at):
+        again.update(buffer[:count])
+        at += count
+    return again.digest() == digest
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -1,0 +1,159 @@
+"""Local copies: from a mount that answers after 30 ms, of 10,000 small files on a disk, and what verification costs.
+
+The limit on the mount is arithmetic: files × delay / opens in flight. Copies come from `copy_to_local.py` as it is run by hand: packed
+(the workflow's way: opened, hashed, judged, packed, quarantine and summary written) and as raw files (read back after writing).
+"The copy itself" is the time from the first open to packs in place, which the command reports; start-up and imports are the rest.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import SCRIPTS, Goal, Run, command, measure, peer, peer_python, report, scratch, verdict
+from slow_mount import slow_mount
+
+DELAY = 30.0  # milliseconds an open
+FILES, SIZE = 500, 20_000
+IN_FLIGHT = 64
+SETTINGS = json.dumps({"format": "chat", "features": {"max_chars": 1 << 20}})
+RAW, PACKED, ITSELF = "copy_to_local.py, raw files", "copy_to_local.py, packed", "packed: the copy itself"
+# The command with everything taken out that verifies: hashes of what was read and written, and reading the copy again.
+UNVERIFIED = """
+import runpy, sys
+import xxhash
+class Nothing:
+    def update(self, data): pass
+    def reset(self): pass
+    def digest(self): return b""
+    def hexdigest(self): return ""
+xxhash.xxh3_128 = Nothing
+import trainyard.data.mirror as mirror
+mirror.is_same = lambda out, digest: True
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def make_rows(folder: Path, files: int, size: int) -> Path:
+    """A folder of JSON files, one chat row each, no two alike."""
+    folder.mkdir()
+    dice = random.Random(0)
+    for i in range(files):
+        row = {"prompt": f"plan {i}", "answer": ""}
+        row["answer"] = f"{dice.getrandbits(4 * (size - len(json.dumps(row)))):0{size - len(json.dumps(row))}x}"
+        (folder / f"{i:05d}.json").write_text(json.dumps(row))
+    return folder
+
+
+def divide(root: Path, work: Path) -> tuple[Path, Path]:
+    """Index and splits of a folder, made before anything is measured."""
+    index, splits = work / f"{root.name}-index.parquet", work / f"{root.name}-splits.parquet"
+    python = [sys.executable]
+    command([*python, SCRIPTS / "index_dataset.py", "--root", root, "--settings", SETTINGS, "--output", index])()
+    command([*python, SCRIPTS / "split_dataset.py", "--index", index, "--settings", SETTINGS, "--output", splits,
+             "--summary", work / "splits.json"])()  # fmt: skip
+    return index, splits
+
+
+def pack(root: Path, divided: tuple[Path, Path], out: Path, itself: list[Run]) -> Callable[[], Run]:
+    """The packing command; what it says of its own time goes to `itself`."""
+    run = command([
+        sys.executable, SCRIPTS / "copy_to_local.py", "--root", root, "--index", divided[0], "--splits", divided[1], "--settings", SETTINGS,
+        "--output-dir", out, "--quarantine", out / "quarantine.csv", "--summary", out / "summary.json",
+    ], flush=out)  # fmt: skip
+
+    def case() -> Run:
+        whole = run()
+        itself.append(Run(json.loads((out / "summary.json").read_text())["seconds"]))
+        return whole
+
+    return case
+
+
+def raw(source: Path, out: Path, *before: str) -> Callable[[], Run]:
+    return command([sys.executable, *before, SCRIPTS / "copy_to_local.py", "--source", source, "--local-root", out], flush=out)
+
+
+def from_a_mount(folder: Path, rounds: int) -> None:
+    python = peer_python("fuse")
+    if python is None:
+        return
+    source, log, out = make_rows(folder / "far", FILES, SIZE), folder / "opens", folder / "near"
+    divided = divide(source, folder)
+    itself: list[Run] = []
+    with slow_mount(python, source, folder / "mount", DELAY, log) as mount:
+        cases = {PACKED: pack(mount, divided, out, itself), RAW: raw(mount, out), "cp -r": command(["cp", "-r", mount, out], flush=out)}
+        if rclone := peer("rclone"):
+            for transfers in ("4", "32"):  # 4 is its default
+                cases[f"rclone --transfers {transfers}"] = command(
+                    [rclone, "copy", "--config", "/dev/null", "--transfers", transfers, mount, out], flush=out
+                )
+        opens = {}
+        for name in (PACKED, RAW):
+            log.write_bytes(b"")
+            cases[name]()
+            opens[name] = Counter(log.read_text().splitlines())
+            shutil.rmtree(out)
+        itself.clear()
+        results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
+    results[ITSELF] = itself
+    results["the limit"] = [Run(FILES * DELAY / 1000 / IN_FLIGHT)] * rounds
+    goals = []
+    for name in (ITSELF, PACKED, RAW):
+        goals += [Goal(name, "the limit", at_most=1.6), Goal(name, "cp -r", at_least=30)]
+        goals += [Goal(name, "rclone --transfers 32", at_least=1.4)] if rclone else []
+    report(f"{FILES} files of {SIZE // 1000} KB from a mount with {DELAY:g} ms an open, {IN_FLIGHT} in flight", results, "the limit", goals)
+    for name, counts in opens.items():
+        verdict(f"{name}: each file opened once", f"{counts.total()} opens of {len(counts)} files", set(counts.values()) == {1})
+
+
+def many_small(folder: Path, rounds: int, files: int) -> None:
+    source, out = make_rows(folder / "many", files, 1000), folder / "near"
+    divided = divide(source, folder)
+    itself: list[Run] = []
+    cases = {PACKED: pack(source, divided, out, itself), "cp -r": command(["cp", "-r", source, out], flush=out)}
+    cases |= {RAW: raw(source, out), "cp -r, not flushed": command(["cp", "-r", source, out])}
+    results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
+    results[ITSELF] = itself
+    report(f"{files:,} files of 1 KB on a disk", results, "cp -r",
+           [Goal(PACKED, "cp -r", at_least=10), Goal(ITSELF, "cp -r, not flushed", at_least=10)])  # fmt: skip
+
+
+def verification(folder: Path, rounds: int, megabytes: int) -> None:
+    source, out = folder / "large", folder / "near"
+    source.mkdir()
+    for i in range(megabytes // 8):
+        (source / f"{i:03d}.bin").write_bytes(random.Random(i).randbytes(8 << 20))
+    cases = {
+        "verified": raw(source, out),
+        "without": raw(source, out, "-c", UNVERIFIED),
+        "cp -r": command(["cp", "-r", source, out], flush=out),
+    }
+    results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
+    report(f"raw copy of {megabytes} MB in files of 8 MB, with and without verification", results, "without",
+           [Goal("verified", "without", at_most=1.1)])  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--files", type=int, default=10_000, help="small files on a disk (default %(default)s)")
+    parser.add_argument("--megabytes", type=int, default=256, help="for the price of verification (default %(default)s)")
+    parser.add_argument("--only", choices=("mount", "small", "verification"), help="one of the three")
+    args = parser.parse_args()
+    with scratch() as folder:
+        if args.only in (None, "mount"):
+            from_a_mount(folder, args.rounds)
+        if args.only in (None, "small"):
+            many_small(folder, args.rounds, args.files)
+        if args.only in (None, "verification"):
+            verification(folder, args.rounds, args.megabytes)
+
+
+if __name__ == "__main__":
+    main()
