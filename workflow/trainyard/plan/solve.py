@@ -123,7 +123,7 @@ class _Planning:
                 return answer
             if np.isposinf(answer.bound) and problem is None:
                 if not self._possible():
-                    raise NoPlan(f"no plan keeps all limits (deadline, budget, disk, sessions): {answer.said}")
+                    raise NoPlan(_why_none(self.problem, self.goal, answer.said))
                 answer = replace(answer, said=f"{answer.said}, and one that does was found: not believed")
             self.notes.append(answer.said)
         return None
@@ -183,6 +183,17 @@ def narrowed(problem: Problem, upper: float, places: int = PLACES) -> Problem:
     priced = problem.hours * lane_prices(problem, upper)
     worst = np.partition(priced, places - 1, axis=1)[:, places - 1 : places]
     return replace(problem, hours=np.where(priced <= worst, problem.hours, np.inf))
+
+
+def _why_none(problem: Problem, goal: Goal, said: str) -> str:
+    """Which limit it is, with the figure that does not fit, as far as our own bounds can tell."""
+    everywhere = float(problem.hours[np.isfinite(problem.hours)].sum())
+    soonest, cheapest = lower_bound(problem, everywhere), _bound(problem, Goal("cost"), longest_first(problem), 0)
+    if goal.deadline is not None and soonest > goal.deadline:
+        return f"no plan is done by the deadline of {goal.deadline:g} h: none takes less than {soonest:.4g} h"
+    if goal.budget is not None and cheapest > goal.budget:
+        return f"no plan keeps the budget of {goal.budget:g}: none costs less than {cheapest:.4g}"
+    return f"no plan keeps all limits (deadline, budget, disk, sessions): {said}"
 
 
 def _value(problem: Problem, goal: Goal, assigned: np.ndarray) -> float:
