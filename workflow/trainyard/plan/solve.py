@@ -125,7 +125,8 @@ class _Planning:
                 if not self._possible():
                     raise NoPlan(_why_none(self.problem, self.goal, answer.said))
                 answer = replace(answer, said=f"{answer.said}, and one that does was found: not believed")
-            self.notes.append(answer.said)
+            if problem is None or not np.isposinf(answer.bound):
+                self.notes.append(answer.said)
         return None
 
     def _possible(self) -> bool:
@@ -153,7 +154,7 @@ class _Planning:
             self.bound = self.own = max(self.own, _bound(self.problem, self.goal, self.best, rounds=300))
             if self.size <= WHOLE and not self.done:
                 self._solved(self.problem, 0.4 * self.left)
-            if self.size <= PROGRAM and not self.done:
+            if self.size <= PROGRAM and (self.size > WHOLE or len(self.problem.lanes) > PLACES) and not self.done:
                 self._solved(narrowed(self.problem, self.value), 0.75 * self.left)
         if not self.done:
             self._improved(max(0.05, self.left), self.word, seed=1)
