@@ -25,10 +25,11 @@ from trainyard.plan.whatif import given_plans
 
 
 def music() -> bool:
-    """Five models on one Codespace, two, and two with a Mac, beside their owners' own plans."""
+    """Five models on one Codespace, two, two and a Mac, three and a Mac, beside their owners' own plans."""
     jobs = Jobs(read_config(REPOSITORY, [], ["suites=kmidi", "scale=full"]), REPOSITORY)
     tasks = list_tasks(jobs, REPOSITORY / "no-such-folder", done=True)
     described = load_machines(REPOSITORY / "config/examples/machines_music.yaml")
+    described = described.model_copy(update={"machines": {**described.machines, "codespace_d": described.machines["codespace_b"]}})
     owners = {
         ("codespace_a",): {},
         ("codespace_a", "codespace_b"): {
@@ -40,9 +41,15 @@ def music() -> bool:
             "codespace_a": ("emotion_recognizer", "dynamics_engine"),
             "codespace_b": ("groove_predictor",),
         },
+        ("codespace_a", "codespace_b", "mac", "codespace_d"): {
+            "mac": ("melody_transformer", "harmony_predictor"),
+            "codespace_a": ("emotion_recognizer",),
+            "codespace_b": ("groove_predictor",),
+            "codespace_d": ("dynamics_engine",),
+        },
     }
     met, rows = True, []
-    for (names, parts), expected in zip(owners.items(), (8.0, 4.0, 2.0)):
+    for (names, parts), expected in zip(owners.items(), (8.0, 4.0, 2.0, 2.0)):
         machines = described.model_copy(
             update={"machines": {n: described.machines[n] for n in names}, "given": {"owners": parts} if parts else {}}
         )

@@ -264,9 +264,9 @@ def test_what_cannot_be_planned_is_named(tasks, found, pins, words):
 
 def test_a_deadline_or_budget_that_cannot_be_kept_is_said():
     problem = build(MUSIC, machines(a={"price_per_hour": 1}))
-    with pytest.raises(NoPlan, match="deadline"):
+    with pytest.raises(NoPlan, match="deadline of 1 h: none takes less than 8 h"):
         find_plan(problem, Goal("cost", deadline=1))
-    with pytest.raises(NoPlan, match="budget"):
+    with pytest.raises(NoPlan, match="budget of 0.5: none costs less than 8"):
         find_plan(problem, Goal(budget=0.5))
 
 
@@ -282,6 +282,11 @@ def test_a_deadline_or_budget_that_cannot_be_kept_is_said():
         ("machines: [a]", ["machines"]),
         ("- a", ["expected a mapping"]),
         ("machines: {}", ["machines"]),
+        ("machines: {a: {speed: .inf}}", ["machines.a.speed", "finite"]),
+        ("machines: {a: {price_per_hour: .nan}}", ["machines.a.price_per_hour"]),
+        ("machines: {a: {count: 2}, a-1: {}}", ["two machines are called 'a-1'"]),
+        ("machines: {a: {count: 2, runs: [x]}}", ["machines.a", "runs", "count"]),
+        ("machines: {a: {}}\ngiven: {mine: {b: [x]}}", ["given.mine", "unknown machine 'b'"]),
     ],
 )
 def test_mistakes_in_the_machines_file_are_named(tmp_path, text, words):
@@ -290,6 +295,32 @@ def test_mistakes_in_the_machines_file_are_named(tmp_path, text, words):
     with pytest.raises(ConfigError) as refusal:
         load_machines(path)
     assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        (
+            "machines: {a: {speeds: {melody_transfomer: 2}}}",
+            ["machines.a.speeds", "did you mean 'melody_transformer'"],
+        ),
+        ("machines: {a: {only: [melody_transfomer]}, b: {}}", ["machines.a.only", "did you mean"]),
+        ("machines: {a: {}}\npins: {groove: a}", ["pins (a)", "nothing is called 'groove'"]),
+        ("machines: {a: {}}\ngiven: {mine: {a: [kmidy]}}", ["given.mine.a", "did you mean 'kmidi'"]),
+        (
+            "machines: {a: {}, b: {}}\ngiven: {mine: {a: [kmidi], b: ['melody*']}}",
+            ["given.mine", "is on a and on b"],
+        ),
+    ],
+)
+def test_names_that_nothing_has_are_told_and_other_suites_names_are_fine(tmp_path, text, words):
+    path = tmp_path / "machines.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        make_plan(jobs_of("suites=kmidi", "scale=full"), load_machines(path), tmp_path, seconds=1)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+    path.write_text("machines: {a: {}, 2: {never: [housebrain]}}\npins: {'als-fold*': a}")
+    assert make_plan(jobs_of("suites=kmidi", "scale=full"), load_machines(path), tmp_path, seconds=1)["proven"]
 
 
 def test_the_shipped_machines_are_whole():

@@ -125,3 +125,25 @@ def test_a_plan_of_another_form_is_a_problem_and_no_crash(tmp_path):
         (tmp_path / "plan.json").write_text(text)
         report = collect(tmp_path)
         assert report.plan is None and any("plan.json" in p for p in report.problems)
+
+
+def test_saving_by_steps_lets_a_session_end_within_a_training(tmp_path):
+    """The chat model saves every 100 steps and by nothing else: about every five minutes of its nine hours, on 83,333 rows a shard."""
+    config = read_config(HOME, [], ["suites=housebrain", "scale=full"])
+    config["housebrain"] = {"models": {"housebrain": {"base_model": str(tmp_path)}}}
+    jobs = Jobs(config, HOME)
+    task = next(t for t in list_tasks(jobs, tmp_path) if t.run == "housebrain-shard01")
+    assert task.save_hours == pytest.approx(9 * 100 / (2 * 500_000 / 6 / 16), rel=1e-6)
+    folder = tmp_path / "housebrain/data/plans"
+    folder.mkdir(parents=True)
+    (folder / "splits.json").write_text(json.dumps({"splits": {"train": {"samples": 60_000}}}))
+    task = next(t for t in list_tasks(jobs, tmp_path) if t.run == "housebrain-shard01")
+    assert task.save_hours == pytest.approx(9 * 100 / (2 * 10_000 / 16), rel=1e-6), "what the split counted comes first"
+    colab = {"gpus": 1, "memory_gb": 12.7, "session_hours": 4, "session_gap_hours": 0.5}
+    short = {"gpus": 1, "memory_gb": 12.7, "session_hours": 0.5, "session_gap_hours": 0.5, "restart_minutes": 30}
+    plan = make_plan(jobs, machines(colab=colab, short=short, cpu={}), tmp_path, seconds=1)
+    assert all(len(r["pieces"]) > 1 for r in plan["runs"] if r["machine"] == "colab")
+    words = " ".join(plan["advice"])
+    assert "Nothing can go to short: housebrain/housebrain-shard01: it stops after 0.5 h" in words and "save more often" in words
+    assert "Nothing can go to cpu: housebrain/housebrain-shard01: it needs 1 GPU" in words
+    (tmp_path / "plan.json").write_text(json.dumps(plan))

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from trainyard.config.base import ConfigError, Frozen, nearest
 from trainyard.config.load import merge, validate
 
+FINITE: Any = {**Frozen.model_config, "allow_inf_nan": False}
+
 
 class Machine(Frozen):
     """One machine, or `count` equal ones."""
+
+    model_config = ConfigDict(**FINITE)
 
     description: str = Field("", description="what it is, for people")
     kind: str | None = Field(None, description="kind whose values it starts from")
@@ -65,6 +69,8 @@ class Machine(Frozen):
 class Machines(Frozen):
     """Machines, kinds of machines, and what the plan is to do with them."""
 
+    model_config = ConfigDict(**FINITE)
+
     kinds: dict[str, dict[str, Any]] = Field({}, description="values that machines of a kind share; `more: false` keeps it out of what-if")
     machines: dict[str, Machine] = Field({}, min_length=1, description="the machines by name")
     pins: dict[str, str] = Field({}, description="runs that must go to a machine: pattern on suite, model or run → machine")
@@ -98,6 +104,15 @@ class Machines(Frozen):
     def all_pins(self) -> list[tuple[str, str]]:
         """(pattern, machine) of all pins: those below `pins`, and what machines name as their `runs`."""
         return [*self.pins.items(), *((pattern, name) for name, m in self.machines.items() for pattern in m.runs)]
+
+    def all_patterns(self) -> list[tuple[str, str]]:
+        """(where, pattern) of everything in the file that names runs."""
+        found = [(f"pins ({name})", pattern) for pattern, name in self.pins.items()]
+        for name, m in self.machines.items():
+            for key in ("runs", "only", "never", "speeds"):
+                found += [(f"machines.{name}.{key}", pattern) for pattern in getattr(m, key)]
+        found += [(f"given.{plan}.{name}", p) for plan, parts in self.given.items() for name, patterns in parts.items() for p in patterns]
+        return found
 
     def of_host(self, host: str) -> str | None:
         """The machine that has this host name; the only one there is has any."""
@@ -137,6 +152,7 @@ def load_machines(path: Path) -> Machines:
     for key in ("machines", "kinds"):
         if not isinstance(data.get(key) or {}, dict) or not all(isinstance(v or {}, dict) for v in (data.get(key) or {}).values()):
             raise ConfigError(f"{path}: {key}: expected names, each with its values below")
+        data[key] = {str(name): values for name, values in (data.get(key) or {}).items()}  # a machine may be called 1
     kinds = {name: values or {} for name, values in (data.get("kinds") or {}).items()}
     data["kinds"] = kinds
     for name, own in (data.get("machines") or {}).items():

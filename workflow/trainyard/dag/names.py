@@ -1,5 +1,6 @@
 """Patterns that fit no run: a mistake where nothing is called so in any suite, and fine where that suite just does not run now."""
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from trainyard.config import every_run, list_ensembles, list_scripts, list_slots, load_config
 from trainyard.config.base import ConfigError, nearest
 
+ONE_OF_MANY = re.compile(r"/|-(fold|shard|seed)\d+")
 NARROW = {"suites", "only", "exclude", "worker"}
 
 
@@ -17,7 +19,7 @@ def refuse_unknown(patterns: list[tuple[str, str]], config: dict[str, Any], home
     labels = every_label(config, home)
     for where, pattern in patterns:
         if not any(fnmatchcase(label, pattern) for label in labels):
-            plain = [label for label in labels if "/" not in label]
+            plain = [label for label in labels if not ONE_OF_MANY.search(label)]
             raise ConfigError(f"{where}: nothing is called '{pattern}'{nearest(pattern, plain)}")
 
 

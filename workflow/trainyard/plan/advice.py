@@ -9,7 +9,7 @@ import numpy as np
 
 from trainyard.data.files import read_json
 from trainyard.plan.complete import recommended
-from trainyard.plan.problem import Task
+from trainyard.plan.problem import Task, wall
 from trainyard.plan.record import makespan_range
 from trainyard.plan.solve import Plan
 from trainyard.plan.tasks import predicted
@@ -22,8 +22,9 @@ WORTH_A_LINE = 30 / 3600  # hours of a local copy below which nobody asks whethe
 
 def advice(plan: Plan, results: Path, copies: dict[str, float] | None = None) -> list[str]:
     """Lines of advice, each with its figures. `copies`: hours of a data set's local copy that its owners state, by suite/dataset."""
-    said = [_parallel(plan), _end(plan), _besides(results), *_elsewhere(plan), *_foreseen(plan, results), *_slots(plan), *_brought(plan)]
-    return [line for line in (*said, *_local_copies(plan, results, copies or {})) if line]
+    lines = [_parallel(plan), _end(plan), _besides(results), *_refused(plan), *_elsewhere(plan), *_foreseen(plan, results), *_slots(plan)]
+    lines += [*_brought(plan), _unknown(plan), *_local_copies(plan, results, copies or {})]
+    return [line for line in lines if line]
 
 
 def _parallel(plan: Plan) -> str:
@@ -36,10 +37,12 @@ def _parallel(plan: Plan) -> str:
         own = problem.hours[:, lanes[0]]
         if np.isfinite(own).all():
             copies = problem.copy[np.unique(problem.data), lanes[0]].sum()
-            alone[name] = max(float(own.sum()) / len(lanes), float(own.max())) + copies
+            alone[name] = float(wall(problem.lanes[lanes[0]], max(float(own.sum()) / len(lanes), float(own.max())) + copies))
     if len(used) < 2 or not alone:
         return ""
     best = min(alone, key=lambda n: alone[n])
+    if not math.isfinite(alone[best]):
+        return ""
     gain = alone[best] / plan.schedule.makespan
     verdict = "worth it" if gain > 1.1 else "hardly worth it"
     return f"Several machines are {verdict}: {best} alone would take {hours(alone[best])}, {gain:.1f} times as long."
@@ -60,6 +63,14 @@ def _besides(results: Path) -> str:
     spent = sum(float(j["seconds"]) for j in others if isinstance(j.get("seconds"), int | float))
     known = f"; {hours(spent / 3600)} of work in the last call" if spent else ""
     return f"Not in the plan: preparing data, checks, baselines and evaluation{known}."
+
+
+def _refused(plan: Plan) -> list[str]:
+    """Machines that nothing can be given to."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in plan.problem.refused.items():
+        reasons.setdefault(reason.replace(name, "it"), []).append(name)
+    return [f"Nothing can go to {few(names, 8)}: {reason}." for reason, names in reasons.items()]
 
 
 def _elsewhere(plan: Plan) -> list[str]:
@@ -111,6 +122,16 @@ def _brought(plan: Plan) -> list[str]:
         return []
     share = spent / max(1e-9, sum(s.end - s.start for s in plan.schedule.slots))
     return [f"Bringing the data takes {hours(spent)} of the machines' time ({100 * share:.0f} %)."]
+
+
+def _unknown(plan: Plan) -> str:
+    """Data sets whose size would matter, and is not known."""
+    asked = any(m.link_mb_s or m.disk_gb for m in plan.problem.machines.values())
+    names = list(dict.fromkeys(t.dataset for t in plan.problem.tasks if t.dataset and not t.data_gb))
+    if not asked or not names:
+        return ""
+    size = "its size is" if len(names) == 1 else "their sizes are"
+    return f"Bringing {few(names)} to machines, and room on their disks, is not counted: {size} known after the local copy (or `stated`)."
 
 
 def _local_copies(plan: Plan, results: Path, stated: dict[str, float]) -> list[str]:

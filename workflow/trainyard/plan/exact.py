@@ -21,6 +21,7 @@ from trainyard.plan.problem import Problem
 from trainyard.plan.search import Goal
 
 GRACE = 3.0  # seconds after its limit at which a solver that does not come back is stopped
+EXACT = 1e-7  # gap at which a solver may call a plan the best
 SOLVERS = ("HiGHS", "CBC")
 
 
@@ -82,7 +83,7 @@ def _ask(folder: str, problem: Problem, goal: Goal, solver: str, seconds: float,
 
     program, place = _program(problem, goal, relaxed)
     log = Path(folder, "log")
-    engine = _engine(solver, log, msg=False, timeLimit=seconds, gapRel=gap or None, threads=1)
+    engine = _engine(solver, log, msg=False, timeLimit=seconds, gapRel=gap or EXACT, threads=1)
     if engine is None or not engine.available():
         return Answer(solver, None, -np.inf, 0.0, f"{solver} is not installed")
     engine.tmpDir = folder

@@ -19,7 +19,7 @@ from trainyard.plan.whatif import given_plans, goal_of, one_more_of_each
 def make_plan(jobs: Jobs, machines: Machines, results: Path, last: Path | None = None, everything: bool = False,
               seconds: float = 5.0) -> dict[str, Any]:  # fmt: skip
     """Plan what is to do (or `everything`), with machines' speeds as the `last` plan's runs showed them. Raises NoPlan, ConfigError."""
-    refuse_unknown([(f"pins ({name})", pattern) for pattern, name in machines.all_pins()], jobs.given, jobs.home)
+    refuse_unknown(machines.all_patterns(), jobs.given, jobs.home)
     before = _read(last) if last else {}
     known = {m["name"]: float(m["speed_correction"]) for m in before.get("machines", []) if m.get("speed_correction")}
     compared = compare(before, results, machines)

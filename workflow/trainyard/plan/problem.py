@@ -69,6 +69,7 @@ class Problem:
     data: np.ndarray  # index of each task's data set
     light: tuple[Task, ...] = ()
     speeds: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # machines that no task can go to, with the first task's reason
 
     @cached_property
     def machine_of(self) -> np.ndarray:
@@ -117,7 +118,7 @@ def wall(lane: Lane, work: float) -> float:
         return lane.joins
     if work <= lane.useful + 1e-9:
         return lane.joins + work
-    if not np.isfinite(lane.pause):
+    if not np.isfinite(lane.pause) or lane.later <= 0:
         return np.inf
     return lane.joins + work + lane.pause * np.ceil((work - lane.useful) / lane.later - 1e-9)
 
@@ -138,6 +139,7 @@ def build(
     pins = _pins(heavy, machines)
     sets = list(dict.fromkeys(t.dataset for t in heavy))
     lanes, columns, copies = [], [], []
+    refused: dict[str, str] = {}
     reasons: dict[str, list[str]] = {t.path: [] for t in heavy}
     for name, machine in single.items():
         factor = (speeds or {}).get(name, 1.0)
@@ -156,6 +158,8 @@ def build(
             if np.isfinite(column[j]) and (later <= 0 or (not np.isfinite(pause) and column[j] > useful)):
                 column[j] = np.inf
                 reasons[task.path].append(_too_short(task, name, machine, later))
+        if not np.isfinite(column).any():
+            refused[name] = f"{heavy[0].path}: {reasons[heavy[0].path][-1]}"
         for slot in range(machine.slots or 1):
             lanes.append(Lane(name, slot, machine.joins_hours, useful, later, pause))
             columns.append(column)
@@ -166,7 +170,7 @@ def build(
             raise NoPlan(f"no machine fits {task.path}: {'; '.join(reasons[task.path])}")
     data = np.array([sets.index(t.dataset) for t in heavy])
     light = tuple(t for t in tasks if t.light)
-    return Problem(heavy, tuple(lanes), single, hours, np.array(copies).T, data, light, speeds or {})
+    return Problem(heavy, tuple(lanes), single, hours, np.array(copies).T, data, light, speeds or {}, refused)
 
 
 def _pins(tasks: tuple[Task, ...], machines: Machines) -> dict[str, str]:

@@ -29,7 +29,7 @@ def record(plan: Plan, others: list[Other], given: list[Other], compared: list[C
         "cost": round(played.cost, 4),
         "bound": round(plan.bound, 6),
         "gap": round(plan.gap, 6) if np.isfinite(plan.gap) else None,
-        "proven": plan.gap == 0.0,
+        "proven": bool(plan.gap == 0.0),
         "solver": plan.solver,
         "solver_seconds": round(plan.solving, 4),
         "seconds": round(plan.seconds, 3),
@@ -38,7 +38,7 @@ def record(plan: Plan, others: list[Other], given: list[Other], compared: list[C
         "machines": [
             {
                 "name": name, "host": m.host or name, "kind": m.kind, "slots": m.slots, "joins": m.joins_hours,
-                "price_per_hour": m.price_per_hour,
+                "price_per_hour": m.price_per_hour, "refused": problem.refused.get(name),
                 "speed_correction": round(problem.speeds.get(name, 1.0), 4),
                 "until": round(max((s.end for s in played.slots if _machine(plan, s.lane) == name), default=m.joins_hours), 6),
                 "busy": round(sum(s.end - s.start for s in played.slots if _machine(plan, s.lane) == name), 6),

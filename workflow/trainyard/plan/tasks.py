@@ -91,6 +91,7 @@ def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
     save = model.checkpoint
     between = [hours * save.every_epochs / model.epochs] if save.every_epochs else []
     between += [save.every_minutes / 60] if save.every_minutes else []
+    between += [hours * min(1.0, save.every_steps / _steps(jobs, results, run))] if save.every_steps else []
     stated = model.stated
     task = _ranged(Task(
         run.suite, run.name, run.model, hours, source, dataset=f"{run.suite}/{model.dataset}", data_gb=data / parts,
@@ -101,6 +102,20 @@ def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
     if source == "stated" and stated.hours_range:
         return replace(task, low=stated.hours_range[0] / hours, high=stated.hours_range[1] / hours)
     return task
+
+
+def _steps(jobs: Jobs, results: Path, run: Any) -> float:
+    """Optimiser steps of a training, from the samples that are known to be there; where none are, ten times those between two saves."""
+    model = jobs.model(run.suite, run.model)
+    dataset = jobs.dataset(run.suite, model.dataset)
+    counted = _json(results / run.suite / "data" / model.dataset / "splits.json").get("splits")
+    train = counted.get("train", {}).get("samples") if isinstance(counted, dict) else None
+    generated = dataset.generate.get("rows") if not dataset.root else None
+    samples = train if isinstance(train, int) and train > 0 else generated
+    if not isinstance(samples, int):
+        return 10.0 * model.checkpoint.every_steps
+    parts = max(1, dataset.shards) if run.shard else 1
+    return max(1.0, model.epochs * samples / parts / (model.batch_size * model.accumulate))
 
 
 def _promoted(jobs: Jobs, results: Path, slot: Any, candidates: list[Task], finished: set[str], rate: Rate) -> Task:

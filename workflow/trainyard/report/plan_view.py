@@ -76,6 +76,7 @@ def _machine(machine: dict[str, Any], planned: Planned) -> MachineRow:
     speed = _number(machine.get("speed_correction")) or 1.0
     seen = median(before / taken for before, taken in there) if there else None
     words = f"{plural(len(there), 'run')} took {1 / seen:.2g} times the planned hours (median)" if seen else "no planned run is done there"
+    words = str(machine.get("refused") or "") or words
     busy, until, slots = _number(machine.get("busy")), _number(machine.get("until")), machine.get("slots")
     used = busy / until / slots if mine and busy and until and isinstance(slots, int) and slots else None
     return MachineRow(
