@@ -92,7 +92,7 @@ class LoraChat(TrainyardModel):
             log.warning("%s: %d of %d rows have %s and are left out: %s", place, len(long), len(rows), what, some)
             self.notes.setdefault("rows_too_long", {})[place.name] = len(long)
         if len(rows) and len(long) == len(rows):
-            raise ValueError(f"{place}: all {len(rows)} rows have more than max_length {most} tokens")
+            raise ValueError(f"{place}: all {len(rows)} rows have more than max_length {most} tokens; raise options.max_length")
         return rows[lengths <= most]
 
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
