@@ -67,6 +67,7 @@ def main() -> int:
         return RESUME_ME
     packs = {"train": args.train, "validation": args.validation, "test": args.test}
     paths = {"base_model": args.base_model} if args.base_model else {}
+    packs = by_name("trainyard.data.nearby").nearby(packs, stop.requested)
     try:
         with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints):
             from trainyard.train.job import train_run

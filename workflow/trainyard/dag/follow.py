@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from trainyard.dag.asked import Asked
 from trainyard.dag.jobs import Jobs
 
 PLAN = Path("results/plan.json")
@@ -40,7 +41,7 @@ class Follow:
 
     def priority(self, own: int) -> Callable[[Any], int]:
         """Priority function of a rule: its own, raised by the rank of the first run that the job serves."""
-        return partial(_priority, self, own)
+        return Asked(partial(_priority, self, own))
 
     def rank(self, wildcards: Any) -> int:
         """Rank of a job with a run, model or dataset wildcard: that of the first run that needs it."""
