@@ -1,4 +1,5 @@
 # What the rules share: the resolved configuration, and resources as named functions.
+import gc
 import subprocess
 
 from snakemake.exceptions import WorkflowError
@@ -11,15 +12,18 @@ from trainyard.machines.attach import attach
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
+# Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run.
+gc.set_threshold(100_000, 50, 100)
+
 try:
     JOBS = dag.Jobs(config, HOME)
 except ConfigError as mistake:
     # "from None": a mistake in the configuration is told in one line, not in a traceback.
     raise WorkflowError(str(mistake)) from None
 
-FILES = dag.Files(JOBS)
-PARAMS = dag.Params(JOBS, FILES)
-FOLLOW = dag.Follow(JOBS)
+FILES = dag.state_parameters(dag.Files(JOBS))
+PARAMS = dag.state_parameters(dag.Params(JOBS, FILES))
+FOLLOW = dag.state_parameters(dag.Follow(JOBS))
 dag.set_shell_environment(HOME, JOBS.config.settings)
 folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
@@ -39,59 +43,71 @@ wildcard_constraints:
     strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 
+@dag.asked
 def memory(wildcards, attempt):
-    """MB of a training; half as much again with each attempt."""
-    return int(JOBS.most(wildcards, "mem_mb") * (1 + 0.5 * (attempt - 1)))
+    """MB of a training; half as much again with each attempt, up to the fourth: later ones only go on where one was stopped."""
+    return int(JOBS.most(wildcards, "mem_mb") * (1 + 0.5 * min(attempt - 1, 3)))
 
 
+@dag.asked
 def memory_cap(wildcards, attempt):
     """MB a training on a CPU is held to; 0: to none."""
     held = JOBS.model_of(wildcards).cap_memory
     return memory(wildcards, attempt) if held else 0
 
 
+@dag.asked
 def minutes(wildcards, attempt):
     return JOBS.most(wildcards, "runtime") * attempt
 
 
+@dag.asked
 def longer_minutes(wildcards, attempt):
     """Of a promoted run: as if it had to start from the beginning."""
     promote = JOBS.promote(wildcards.suite)
     return minutes(wildcards, attempt) * promote.to_epochs // promote.from_epochs
 
 
+@dag.asked
 def gpus(wildcards):
     """GPUs that the scheduler counts. On this machine a run takes the GPU that is there, asked for or not."""
     return max(gpus_asked(wildcards), dag.gpus_taken(workflow))
 
 
+@dag.asked
 def script_gpus(wildcards):
     return dag.gpus_taken(workflow) * may_use_gpu(
         Path(FILES.script(wildcards)).read_bytes()
     )
 
 
+@dag.asked
 def gpus_asked(wildcards):
     return JOBS.most(wildcards, "gpu")
 
 
+@dag.asked
 def run_threads(wildcards):
     return JOBS.most(wildcards, "threads")
 
 
+@dag.asked
 def script_threads(wildcards):
     return JOBS.discover(wildcards.suite).threads
 
 
+@dag.asked
 def script_memory(wildcards, attempt):
     return int(JOBS.discover(wildcards.suite).mem_mb * (1 + 0.5 * (attempt - 1)))
 
 
+@dag.asked
 def script_minutes(wildcards):
     """A little more than the script gets, so that it is stopped by its own limit and says so."""
     return int(JOBS.discover(wildcards.suite).minutes) + 2
 
 
+@dag.asked
 def copy_threads(wildcards):
     """Decoders of a local copy: one for the small generated data, all cores for a person's own."""
     own = JOBS.dataset(wildcards.suite, wildcards.dataset).root

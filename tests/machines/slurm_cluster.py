@@ -19,7 +19,7 @@ PACKAGES = ("slurm-wlm", "slurmctld", "slurmd", "slurm-client", "munge")
 ETC = Path("/etc/slurm")
 FILES = ("slurm.conf", "gres.conf")
 LOCK = Path("/run/lock/trainyard-test-slurm")
-COLUMNS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "partition": "%P", "memory": "%m", "comment": "%k"}
+COLUMNS = {"id": "%i", "name": "%j", "state": "%T", "node": "%N", "partition": "%P", "memory": "%m", "limit": "%l", "comment": "%k"}
 
 # SlurmdTimeout is short, so that a dead node is soon known to be; MinJobAge long enough for squeue to tell how a job ended.
 CONF = """

@@ -80,10 +80,10 @@ def scripts(tmp_path):
 
 
 FLAKY = """
-import pathlib
+import os, pathlib
 mark = pathlib.Path(__file__).with_suffix(".mark")
 if not mark.exists():
-    mark.touch()
+    mark.write_text(os.environ["TRAINYARD_LOCAL_DIR"])
     raise SystemExit(3)
 """
 
@@ -92,7 +92,8 @@ def test_a_suite_to_the_end_with_a_job_that_fails_once(cluster, call, scripts, t
     overlay = scripts(train_flaky=FLAKY)
     folder = tmp_path / "work"
     folder.mkdir()
-    suite = call(folder, *overlay, *SECONDS, config=("only=als,train_flaky", "folds=2", "epochs=2", "subset_size=200"))
+    limits = ("--resources", "mem_mb=2000", "runtime=45", "--trainyard-slurm-local-dir", "/scratch/$USER")
+    suite = call(folder, *overlay, *SECONDS, *limits, config=("only=als,train_flaky", "folds=2", "epochs=2", "subset_size=200"))
     assert suite.wait() == 0, suite.log()[-3000:]
     for name in ("aimedres/runs/als-fold1/metrics.json", "aimedres/comparison.csv", "report/index.html"):
         assert (folder / "results" / name).exists(), name
@@ -103,7 +104,9 @@ def test_a_suite_to_the_end_with_a_job_that_fails_once(cluster, call, scripts, t
     )
     tries = [job for job in cluster.jobs("--states=all") if job["comment"].endswith("_train_flaky")]
     told = [(job["state"], job["memory"]) for job in sorted(tries, key=lambda job: int(job["id"]))]
-    assert told == [("FAILED", "1500M"), ("COMPLETED", "2250M")], "each try asks for half as much again"
+    assert told == [("FAILED", "1500M"), ("COMPLETED", "2000M")], "each try asks for half as much again, up to the most there is"
+    assert {job["limit"] for job in cluster.jobs("--states=all") if "train_model" in job["comment"]} == {"45:00"}
+    assert (tmp_path / "scripts/train_flaky.mark").read_text() == "/scratch/$USER", "each node puts its own value in"
 
 
 def test_a_time_limit_and_a_dead_node_in_the_middle_of_training_cost_nothing(cluster, call, undisturbed, untrained):
@@ -163,7 +166,8 @@ def test_no_job_is_left_after_one_ctrl_c_or_two_and_a_killed_controller_costs_no
     assert wait_for(lambda: len(first.logs()) == 3, PATIENCE)
     first.freeze_after_a_checkpoint()
     killed.kill()
-    assert not wait_for(lambda: not cluster.job_of(first.run), 5), "jobs of a controller that was killed go on"
+    assert wait_for(lambda: not cluster.job_of(second.run), PATIENCE) and cluster.job_of(first.run), "its jobs go on to their end"
+    tries = len(second.logs())
     unlock = call(untrained, "--unlock", *target, profile=None, config=SMALL)
     assert unlock.wait() == 0
     again = call(untrained, *target, *more, config=SMALL)
@@ -171,6 +175,7 @@ def test_no_job_is_left_after_one_ctrl_c_or_two_and_a_killed_controller_costs_no
     first.thaw()
     assert again.wait() == 0, again.log()[-3000:]
     assert not cluster.jobs() or {job["state"] for job in cluster.jobs()} == {"COMPLETING"}
+    assert len(second.logs()) == tries, "what ended well meanwhile counts"
     for training in (first, second):
         assert training.result() == Training(undisturbed, training.run).result()
 
@@ -195,7 +200,9 @@ def test_two_gpu_jobs_share_two_gpus_each_with_its_own(cluster, call, scripts, t
     folder = tmp_path / "work"
     folder.mkdir()
     target = [f"results/aimedres/runs/train_{name}/metrics.json" for name in ("one", "two")]
-    more = ("--set-resources", "run_script:gpu=1", "--trainyard-slurm-partition-config", str(partitions), "--retries", "0")
+    # A limit of runtime that is one job's, not that of both together.
+    limits = ("--resources", "runtime=6", "--set-resources", "run_script:gpu=1", "--retries", "0")
+    more = (*limits, "--trainyard-slurm-partition-config", str(partitions))
     both = call(folder, *target, *overlay, *SECONDS, *more, config=("only=train_*",))
     assert both.wait() == 0, both.log()[-3000:]
     assert sorted(path.read_text() for path in (tmp_path / "scripts").glob("*.gpu")) == ["0", "1"]

@@ -199,14 +199,20 @@ def unsafe_calls(source: str) -> list[str]:
     return found
 
 
+ALLOWED = {
+    # A .pt file a sample is the rival that packs are measured against: written and read by that benchmark itself.
+    "benchmarks/batches.py": ["torch.load"],
+    # On a host that jobs are sent to: the plugin's own sources, which the controller sent over ssh with it.
+    "workflow/snakemake_executor_plugin_ssh/host/loader.py": ["exec"],
+}
+
+
 def test_nothing_in_the_tree_opens_what_could_run():
     sources = [*(HOME / "workflow").rglob("*.py"), *(HOME / "benchmarks").glob("*.py"), *(HOME / "rules").glob("*.smk")]
     assert len(sources) > 100
     for path in sources:
         if path.suffix == ".py":
-            # A .pt file a sample is the rival that packs are measured against: written and read by that benchmark itself.
-            allowed = ["torch.load"] if path == HOME / "benchmarks" / "batches.py" else []
-            assert unsafe_calls(path.read_text(encoding="utf-8")) == allowed, path
+            assert unsafe_calls(path.read_text(encoding="utf-8")) == ALLOWED.get(str(path.relative_to(HOME)), []), path
         else:
             assert "pickle" not in path.read_text(encoding="utf-8"), path
 

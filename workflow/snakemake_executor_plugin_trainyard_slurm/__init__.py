@@ -12,6 +12,7 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
@@ -80,8 +81,19 @@ class Executor(slurm.Executor):
         """The user's choice, else what this cluster can answer."""
         settings = self.workflow.executor_settings
         if settings.status_command is None:
-            settings.status_command = "sacct" if keeps_accounts() else "squeue"
+            settings.status_command = "sacct" if self._accounts else "squeue"
         return settings.status_command
+
+    @cached_property
+    def _accounts(self) -> bool:
+        return keeps_accounts()
+
+    def get_account_arg(self, job):
+        """As the plugin says; where no accounts are kept there is none to guess, and every job would be told so."""
+        if job.resources.get("slurm_account") or self._accounts:
+            yield from super().get_account_arg(job)
+        else:
+            yield ""
 
     # ---- a job and its end -------------------------------------------------------------------------------------
     def format_job_exec(self, job) -> str:

@@ -3,11 +3,16 @@
 from typing import get_args
 
 from trainyard.config.merging import MergeStrategy
+from trainyard.dag.asked import asked, state_parameters
 from trainyard.dag.files import Files, chat_files
 from trainyard.dag.follow import Follow
-from trainyard.dag.jobs import Jobs, gpus_taken, one_of, set_shell_environment
+from trainyard.dag.jobs import Jobs, gpus_taken, set_shell_environment
 from trainyard.dag.params import Params
+from trainyard.dag.pattern import one_of
 
 MERGE_STRATEGIES = get_args(MergeStrategy)
 
-__all__ = ["MERGE_STRATEGIES", "Files", "Follow", "Jobs", "Params", "chat_files", "gpus_taken", "one_of", "set_shell_environment"]
+__all__ = [
+    "MERGE_STRATEGIES", "Files", "Follow", "Jobs", "Params", "asked", "chat_files", "gpus_taken", "one_of", "set_shell_environment",
+    "state_parameters",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from trainyard.config.base import ConfigError
 from trainyard.config.machines import fits, labels_of, load_machines
 from trainyard.config.worker import PLAN, machines_file, read_plan
+from trainyard.dag.asked import Asked
 from trainyard.dag.jobs import Jobs
 
 SPAN = 49  # priorities of the plan lie between a rule's own and that much above
@@ -56,7 +57,7 @@ class Follow:
 
     def priority(self, own: int) -> Callable[[Any], int]:
         """Priority function of a rule: its own, raised by the rank of the first run that the job serves."""
-        return partial(_priority, self, own)
+        return Asked(partial(_priority, self, own))
 
     def rank(self, wildcards: Any) -> int:
         """Rank of a job with a run, model or dataset wildcard: that of the first run that needs it."""

@@ -1,11 +1,9 @@
 """The jobs of a configuration by name: datasets, models, runs, found scripts, merges."""
 
 import os
-import re
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +15,6 @@ from trainyard.config.deadline import read_deadline
 from trainyard.config.schema import Dataset, Discover, Model, Promote, Settings
 from trainyard.dag.names import refuse_unknown
 from trainyard.host.gpus import usable_gpus
-
-
-def one_of(names: Iterable[str]) -> str:
-    """A wildcard constraint: exactly these names; something that never fits when there are none."""
-    return "|".join(re.escape(n) for n in sorted(set(names))) or "(?!)"
 
 
 def set_shell_environment(home: Path, settings: Settings) -> None:
@@ -164,7 +157,12 @@ class Jobs:
         """The run of a job; for what is done once a model, the model's first run, whether it is to run or not."""
         if hasattr(wildcards, "run"):
             return self.run(wildcards.suite, wildcards.run)
-        return next(r for r in every_run(self.config) if (r.suite, r.model) == (wildcards.suite, wildcards.model))
+        return self._first_runs[wildcards.suite, wildcards.model]
+
+    @cached_property
+    def _first_runs(self) -> dict[tuple[str, str], Run]:
+        """The first run of each model."""
+        return {(r.suite, r.model): r for r in reversed(every_run(self.config))}
 
     def runs_of_model(self, wildcards: Any) -> int:
         """How many runs a model has."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.jobs import dataset_settings, run_settings, task_settings
+from trainyard.dag.asked import Asked
 from trainyard.dag.files import Files
 from trainyard.dag.jobs import Jobs
 from trainyard.data.stamp import data_stamp
@@ -29,6 +30,7 @@ class Params:
 
     def __init__(self, jobs: Jobs, files: Files):
         self.jobs, self.files = jobs, files
+        self._codes: dict[tuple[str, ...], str] = {}
 
     # ---- settings ----------------------------------------------------------------------------------------------
     def generator(self, wildcards: Any) -> str:
@@ -54,7 +56,7 @@ class Params:
 
     def run_value(self, key: str) -> Callable[[Any], Any]:
         """One setting of the run as a param of its own, so that the printed reason of a rerun can be read."""
-        return partial(_run_value, self.jobs, key)
+        return Asked(partial(_run_value, self.jobs, key))
 
     def base_model(self, wildcards: Any) -> str:
         return as_json(self.jobs.model_of(wildcards).base.model_dump(mode="json"))
@@ -124,7 +126,7 @@ class Params:
 
     def code(self, script: str) -> Callable[[Any], str]:
         """Fingerprint of a command, and of the modules it loads by name for the job."""
-        return partial(_code, self, script)
+        return Asked(partial(_code, self, script))
 
     def modules(self, script: str, wildcards: Any) -> list[str]:
         """Modules that a command loads by name, and that its imports therefore do not show."""
@@ -181,7 +183,11 @@ def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:
 
 
 def _code(params: Params, script: str, wildcards: Any) -> str:
-    path = params.jobs.home / "workflow" / "scripts" / f"{script}.py"
-    # The page's templates are code too, if not Python.
-    templates = sorted((params.jobs.home / "workflow/trainyard/report/templates").iterdir()) if script == "build_report" else []
-    return "code=" + code_fingerprint(path, params.modules(script, wildcards), templates)
+    modules = params.modules(script, wildcards)
+    known = (script, *modules)
+    if known not in params._codes:
+        path = params.jobs.home / "workflow" / "scripts" / f"{script}.py"
+        # The page's templates are code too, if not Python.
+        templates = sorted((params.jobs.home / "workflow/trainyard/report/templates").iterdir()) if script == "build_report" else []
+        params._codes[known] = "code=" + code_fingerprint(path, modules, templates)
+    return params._codes[known]
