@@ -16,8 +16,9 @@ SAME = (
 
 
 def command(folder: Path, *args: str, home: Path = HOME, epochs: int = 3) -> list[str]:
-    call = [sys.executable, "-m", "snakemake", "-s", str(home / "Snakefile"), "-d", str(folder)]
-    return [*call, "--workflow-profile", str(home / "profiles" / "default"), "--config", *TOY, f"epochs={epochs}", *args]
+    call = [sys.executable, "-m", "snakemake", "-s", str(home / "Snakefile")]
+    where = [] if folder == home else ["-d", str(folder)]  # jobs elsewhere would be told it too
+    return [*call, *where, "--workflow-profile", str(home / "profiles" / "default"), "--config", *TOY, f"epochs={epochs}", *args]
 
 
 def environment(**more: str) -> dict[str, str]:
