@@ -25,13 +25,14 @@ def main() -> int:
     ended.add_argument("--folder", type=Path, default=Path(), help="working directory of the runs (default: this one)")
     ended.add_argument("--revoked-only", action="store_true", help="only those that a run has cancelled or given up")
     ended.add_argument("--hours", type=float, default=24, help="how long to try a host that cannot be reached (default: %(default)s)")
+    ended.add_argument("--after", type=int, help="first wait until this process has ended")
     args = parser.parse_args()
     try:
         if args.command == "prepare":
             for name in args.host:
                 print(prepare(Host(name, python=args.python, workdir=args.workdir), args.ssh_config, args.requirements))
         else:
-            cancel(args.folder, not args.revoked_only, args.hours)
+            cancel(args.folder, not args.revoked_only, args.hours, args.after)
     except WorkflowError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

@@ -58,12 +58,18 @@ class _Caller:
     def note(self, text: str, warning: bool = False) -> None:
         print(time.strftime("%F %T"), text, flush=True)
 
+    def broken(self, problem: Exception) -> None:
+        print(f"{type(problem).__name__}: {problem}", flush=True)
+
     def stir(self) -> None:
         self.ended.set()
 
 
-def cancel(folder: Path, everything: bool, hours: float) -> None:
-    """Until all of it has ended, or so many hours have passed. Stops when a run begins in this folder: that does it itself."""
+def cancel(folder: Path, everything: bool, hours: float, after: int | None = None) -> None:
+    """Until all of it has ended, or so many hours have passed. Stops when a run begins in this folder: that does it itself.
+    `after`: process that is to end first, the run that left this behind."""
+    while after is not None and _lives(after):
+        time.sleep(0.2)
     home = folder / ".snakemake" / "ssh"
     try:
         content = json.loads((home / "hosts.json").read_text())
@@ -84,6 +90,14 @@ def cancel(folder: Path, everything: bool, hours: float) -> None:
         if time.monotonic() > until:
             raise WorkflowError(f"{left} jobs may still be running on hosts that could not be reached")
         time.sleep(_PAUSE)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _try(home: Path, hosts: dict[str, Host], content: dict[str, Any], everything: bool) -> int:

@@ -183,6 +183,10 @@ class Executor(RemoteExecutor):
     def note(self, text: str, warning: bool = False) -> None:
         (self.logger.warning if warning else self.logger.info)(f"ssh: {text}")
 
+    def broken(self, problem: Exception) -> None:
+        """A mistake of ours in a link's thread: it ends the run, as one in this thread would."""
+        self.workflow.scheduler.executor_error_callback(problem)
+
     def stir(self) -> None:
         self._news.set()
         self._wake()
@@ -320,4 +324,5 @@ class _Desk:
 
     def __init__(self, executor: Executor):
         self._executor, self.lock, self.book = executor, executor.lock_, executor.book
-        self.payload, self.log_file, self.note, self.stir = executor.payload, executor.log_file, executor.note, executor.stir
+        self.payload, self.log_file, self.note = executor.payload, executor.log_file, executor.note
+        self.stir, self.broken = executor.stir, executor.broken

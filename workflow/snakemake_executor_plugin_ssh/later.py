@@ -10,7 +10,17 @@ def cancel_later(home: Path, left: dict[str, int]) -> str:
     """Start it; returns what to tell the person. `left`: {host: attempts that were not ended}."""
     with open(home / "cancel.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", __package__, "cancel", "--revoked-only", "--folder", str(home.parent.parent)],
+            [
+                sys.executable,
+                "-m",
+                __package__,
+                "cancel",
+                "--revoked-only",
+                "--after",
+                str(os.getpid()),
+                "--folder",
+                str(home.parent.parent),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from snakemake_interface_common.exceptions import WorkflowError
+
 from .attempts import Attempt
 from .book import Book
 from .hosts import Host
@@ -36,6 +38,8 @@ class Desk(Protocol):
     def note(self, text: str, warning: bool = False) -> None: ...
 
     def stir(self) -> None: ...
+
+    def broken(self, problem: Exception) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,17 @@ class Link(threading.Thread):
                 self._tell(lambda reason=str(problem): self._desk.book.refused(self.host.name, reason))
                 self._desk.note(f"host {self.host.name} cannot be used: {problem}", warning=True)
                 return
+            except WorkflowError as problem:
+                self._tell(lambda reason=str(problem): self._desk.book.refused(self.host.name, reason))
+                return
             except Unreachable as problem:
                 self._tell(lambda reason=str(problem): self._desk.book.lost(self.host.name, reason))
                 if not self._silent and not self._over.is_set():
                     self._desk.note(f"host {self.host.name} cannot be reached ({problem}); trying again", warning=True)
                 self._silent = True
+            except Exception as problem:
+                self._desk.broken(problem)
+                return
             self._awake.wait(pause)
             pause = min(2 * pause, _RETRY_MOST)
 
@@ -103,7 +113,7 @@ class Link(threading.Thread):
     @contextmanager
     def _connected(self) -> Iterator[Session]:
         terms = self._terms
-        hello = {"project": terms.project, "workdir": self.host.workdir, "packages": terms.packages}
+        hello = {"project": terms.project, "workdir": self.host.workdir, "packages": terms.packages, "local": self.host.local}
         hello["version"] = terms.manifest.version if terms.manifest else ""
         command = local_command() if self.host.local else self._ssh.agent(self.host)
         try:
@@ -166,7 +176,7 @@ class Link(threading.Thread):
                 return
             if time.monotonic() > until:
                 raise Unreachable(f"{left} jobs that were given up do not end")
-            self._round(session, wait=1, launch=False)
+            self._round(session, wait=1, starting=True)
 
     def _forward(self, port: int) -> None:
         command = self._ssh.forward(self.host, port)
@@ -186,27 +196,30 @@ class Link(threading.Thread):
             self._ask(session, {"pieces": pieces}, zlib.compress(data, 1))
         self._ask(session, {"install": True})
 
-    def _ask(self, session: Session, request: dict[str, Any], raw: bytes = b"", wait: float = 0) -> tuple[dict[str, Any], bytes]:
+    def _ask(
+        self, session: Session, request: dict[str, Any], raw: bytes = b"", wait: float = 0, extend: bool = True
+    ) -> tuple[dict[str, Any], bytes]:
         """Every question extends the lease, by what the host's own clock last said to us."""
-        lease = {"seen": self._clock, "seconds": self._terms.lease}
+        lease = {"seen": self._clock, "seconds": self._terms.lease} if extend else None
         reply, body = session.exchange({**request, "lease": lease, "wait": wait}, raw, wait + _PATIENCE)
         if "failed" in reply:
             raise Unreachable(reply["failed"])
         self._clock = reply["clock"]
         return reply, body
 
-    def _round(self, session: Session, wait: float | None = None, launch: bool = True) -> None:
-        """Tell the host what it is to do, hear what has become of its jobs."""
+    def _round(self, session: Session, wait: float | None = None, starting: bool = False) -> None:
+        """Tell the host what it is to do, hear what has become of its jobs. `starting`: only what is to end; nothing is launched and no
+        lease extended, which would wake what is held because it was given up."""
         session.drop_wakes()
         with self._desk.lock:
             plan = self._desk.book.request(self.host.name)
-            if not launch:
+            if starting:
                 plan["launch"] = []
             jobs = [self._desk.payload(attempt) for attempt in plan["launch"]]
             known = {attempt.token: attempt for attempt in self._desk.book.hosts[self.host.name].attempts.values()}
         busy = plan["launch"] or any(known[token].stage in ("new", "asked") for token in plan["watch"])
         wait = wait if wait is not None else 0 if busy else 1 if plan["cancel"] else self._terms.poll
-        reply, _ = self._ask(session, {**plan, "launch": jobs}, wait=wait)
+        reply, _ = self._ask(session, {**plan, "launch": jobs}, wait=wait, extend=not starting)
         for token, status in reply["jobs"].items():
             if status["state"] == "ended" and not known[token].revoked and known[token].stage != "kept":
                 status["log"] = self._fetch_log(session, known[token], status)

@@ -71,7 +71,7 @@ def prepare(host: Host, config: Path | None, requirements: Path | None) -> str:
 
 def look(host: Host, ssh: OpenSSH, packages: dict[str, str | None]) -> str:
     """What a host is. WorkflowError: it cannot be reached or does not fit."""
-    hello = {"project": "prepare", "workdir": host.workdir, "packages": packages, "version": ""}
+    hello = {"project": "prepare", "workdir": host.workdir, "packages": packages, "version": "", "local": host.local}
     session = Session(local_command() if host.local else ssh.agent(host), preamble(host.python or "", json.dumps(hello)))
     try:
         greeting, _ = session.exchange(None, timeout=45)

@@ -55,6 +55,9 @@ class Desk:
     def note(self, text: str, warning: bool = False) -> None:
         self.notes.append(text)
 
+    def broken(self, problem: Exception) -> None:
+        self.notes.append(f"broken: {problem!r}")
+
     def stir(self) -> None:
         with self.lock:
             stirred, self.book.stirred = self.book.stirred, set()

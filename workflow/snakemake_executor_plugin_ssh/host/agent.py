@@ -34,10 +34,10 @@ def open_project(workdir, project):
     return root
 
 
-def take_over(root):
-    """Become the one agent of this project; returns the lock's file descriptor, to be kept open."""
+def take_over(root, local):
+    """Become the one agent of this project; returns the lock's file descriptor, to be kept open. `local`: no sshd of ours carries it."""
     lock = os.open(os.path.join(root, "agent"), os.O_RDWR | os.O_CREAT, 0o600)
-    mine = _chain()
+    mine = _chain(local)
     until = time.monotonic() + 15
     while True:
         try:
@@ -55,11 +55,11 @@ def take_over(root):
     return lock
 
 
-def _chain():
+def _chain(local):
     """This process and the sshd process that carries it: [[pid, start], ...]."""
     found = [[os.getpid(), start_of(os.getpid())]]
     pid = os.getppid()
-    while pid > 1 and (known := name_and_parent(pid)):
+    while not local and pid > 1 and (known := name_and_parent(pid)):
         if known[0].startswith("sshd"):
             return [*found, [pid, start_of(pid)]]
         pid = known[1]
@@ -82,7 +82,7 @@ class Agent:
 
     def __init__(self, hello):
         self._root = open_project(hello["workdir"], hello["project"])
-        self._lock = take_over(self._root)
+        self._lock = take_over(self._root, hello["local"])
         self._hello = hello
         self._sources = Sources(self._root)
         self._manifest = None
@@ -105,8 +105,6 @@ class Agent:
         """Reply (header, raw) to one request. `interrupted(seconds)` waits for the next one at most so long."""
         reply = {"clock": boot_clock(), "launched": {}}
         body = b""
-        if lease := request.get("lease"):
-            self._lease.extend(lease["seen"], lease["seconds"])
         if "manifest" in request:
             self._manifest = request["manifest"]
             reply["missing"] = self._sources.missing(self._manifest)
@@ -116,6 +114,8 @@ class Agent:
             self._sources.install(self._hello["version"], self._manifest, self._versions_in_use())
         for token in request.get("cancel", ()):
             self._cancel(token)
+        if lease := request.get("lease"):
+            self._lease.extend(lease["seen"], lease["seconds"])
         for token in request.get("forget", ()):
             shutil.rmtree(self._folder(token), ignore_errors=True)
         for job in request.get("launch", ()):
