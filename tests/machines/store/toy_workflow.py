@@ -26,8 +26,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
 
 
-def call(folder: Path, *args: str, **more) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *args, **more), cwd=folder, capture_output=True, text=True, timeout=300, env=environment())
+def call(folder: Path, *args: str, keys: dict[str, str] | None = None, **more) -> subprocess.CompletedProcess:
+    """`keys` go into the environment."""
+    told = environment(**(keys or {}))
+    return subprocess.run(command(folder, *args, **more), cwd=folder, capture_output=True, text=True, timeout=300, env=told)
 
 
 def project(folder: Path) -> Path:
