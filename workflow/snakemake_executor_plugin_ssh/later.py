@@ -8,19 +8,10 @@ from pathlib import Path
 
 def cancel_later(home: Path, left: dict[str, int]) -> str:
     """Start it; returns what to tell the person. `left`: {host: attempts that were not ended}."""
+    command = ["-m", __package__, "cancel", "--revoked-only", "--after", str(os.getpid()), "--folder", str(home.parent.parent)]
     with open(home / "cancel.log", "ab") as log:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                __package__,
-                "cancel",
-                "--revoked-only",
-                "--after",
-                str(os.getpid()),
-                "--folder",
-                str(home.parent.parent),
-            ],
+            [sys.executable, *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

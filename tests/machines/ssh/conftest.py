@@ -12,7 +12,7 @@ from store import Store
 @pytest.fixture
 def network(debian):
     """Makes hosts that the test can cut off, kill and fill; all gone afterwards."""
-    debian("openssh-client", "openssh-server", "iproute2")
+    debian("openssh-client", "openssh-server", "iproute2", "libfaketime", "procps")
     # Not pytest's own folder: the paths of control sockets must be short, and hosts are removed with all they hold.
     made = Network(Path(tempfile.mkdtemp(prefix="ty-ssh-")))
     yield made

@@ -15,11 +15,11 @@ from snakemake_executor_plugin_ssh.link import Link, Terms
 from snakemake_executor_plugin_ssh.openssh import OpenSSH
 
 
-def wait_for(true: Callable, seconds: float = 60, what: str = ""):
-    """The first true value of a function; fails when there is none in so many seconds."""
+def wait_for(true: Callable, seconds: float = 60, what: Callable[[], str] = lambda: ""):
+    """The first true value of a function; fails when there is none in so many seconds, with what `what` says then."""
     until = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < until, what or f"{true} stayed false for {seconds} s"
+        assert time.monotonic() < until, what() or f"{true} stayed false for {seconds} s"
         time.sleep(0.1)
     return found
 
@@ -83,7 +83,7 @@ class Desk:
         return wait_for(
             lambda: next((event for event in self.tick() if (event.kind, event.job) == (kind, job)), None),
             seconds,
-            f"no '{kind}' of {job} in {seconds} s: {self.events}, {self.notes}",
+            lambda: f"no '{kind}' of {job} in {seconds} s: {self.events}, {self.notes}",
         )
 
     def attempt(self, job: str) -> Attempt:

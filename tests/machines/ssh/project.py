@@ -52,7 +52,10 @@ class Project:
         return self._log.read_text(errors="replace")
 
     def until_said(self, text: str, seconds: float = 60) -> None:
-        wait_for(lambda: text in self.said or self.process.poll() is not None, seconds, f"'{text}' was not said:\n{self.said[-3000:]}")
+        def said_or_ended() -> bool:
+            return text in self.said or self.process.poll() is not None
+
+        wait_for(said_or_ended, seconds, lambda: f"'{text}' was not said:\n{self.said[-3000:]}")
         assert text in self.said, self.said[-3000:]
 
     def result(self, seconds: float = 90) -> int:
