@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from served import needs_rclone
+from served import keys, needs_rclone
 from toy_workflow import SAME, call, command, environment, served
+from trainyard.machines.object_store import ObjectStore
 
 needs_rclone()
 STORE = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://trainyard-store", "--storage-s3-retries", "12")
@@ -104,12 +105,20 @@ def test_rclone_killed_9_again_and_again_the_run_ends_well(plain, tmp_path):
     assert not served(tmp_path)
 
 
-def test_a_run_that_fails_brings_home_what_there_is(tmp_path):
+def test_a_bucket_of_ones_own_by_one_setting_and_a_run_that_fails_brings_home_what_there_is(tmp_path):
     overlay = tmp_path / "bad.yaml"
     overlay.write_text("aimedres: {models: {als: {lr: 1.0e+30}}}\n")
-    failed = call(tmp_path, *STORE, "--configfile", str(overlay))
+    bucket = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://elsewhere/music", "--cores", "2")
+    other = ObjectStore(tmp_path / "other")
+    try:
+        failed = call(tmp_path, *bucket, "--configfile", str(overlay), keys=keys(other.open()))
+    finally:
+        other.close()
     text = failed.stdout + failed.stderr
     assert failed.returncode == 1 and "Traceback" not in text, text[-3000:]
+    assert "is not a number" in text or "loss is" in text, "the reason is read from the job's log"
+    assert not (tmp_path / ".trainyard/store").exists(), "no store of our own"
+    assert (tmp_path / "other/store/elsewhere/music/results/aimedres/packs/als/all.safetensors").exists()
     assert (tmp_path / "results/report/index.html").exists()
     assert (tmp_path / "results/aimedres/runs/train_baseline_models/metrics.json").exists(), "what did not fail is home"
     assert "error:" in (tmp_path / "logs/train_model/aimedres/als-fold1.log").read_text(), "and the log of what did"

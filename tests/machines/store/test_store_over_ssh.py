@@ -27,7 +27,17 @@ def yard(network, tmp_path) -> Path:
 
 
 def start(yard: Path, said, *args: str) -> subprocess.Popen:
-    flags = ("--profile", "ec2", "--ssh-python", sys.executable, "--ssh-unreachable-minutes", "0.3", *args)
+    flags = (
+        "--profile",
+        "ec2",
+        "--seconds-between-status-checks",
+        "1",
+        "--ssh-python",
+        sys.executable,
+        "--ssh-unreachable-minutes",
+        "0.5",
+        *args,
+    )
     return subprocess.Popen(
         command(yard, *flags, home=yard, epochs=EPOCHS), cwd=yard, stdout=said, stderr=said, env=environment(TRAINYARD_MIRROR_SECONDS="0.5")
     )

@@ -16,8 +16,9 @@ SAME = (
 
 
 def command(folder: Path, *args: str, home: Path = HOME, epochs: int = 3) -> list[str]:
-    call = [sys.executable, "-m", "snakemake", "-s", str(home / "Snakefile"), "-d", str(folder)]
-    return [*call, "--workflow-profile", str(home / "profiles" / "default"), "--config", *TOY, f"epochs={epochs}", *args]
+    call = [sys.executable, "-m", "snakemake", "-s", str(home / "Snakefile")]
+    where = [] if folder == home else ["-d", str(folder)]  # jobs elsewhere would be told it too
+    return [*call, *where, "--workflow-profile", str(home / "profiles" / "default"), "--config", *TOY, f"epochs={epochs}", *args]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -25,8 +26,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **more}
 
 
-def call(folder: Path, *args: str, **more) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *args, **more), cwd=folder, capture_output=True, text=True, timeout=300, env=environment())
+def call(folder: Path, *args: str, keys: dict[str, str] | None = None, **more) -> subprocess.CompletedProcess:
+    """`keys` go into the environment."""
+    told = environment(**(keys or {}))
+    return subprocess.run(command(folder, *args, **more), cwd=folder, capture_output=True, text=True, timeout=300, env=told)
 
 
 def project(folder: Path) -> Path:

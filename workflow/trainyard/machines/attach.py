@@ -15,13 +15,8 @@ from trainyard.machines.object_store import BUCKET, ObjectStore
 
 FOLDER = Path(".trainyard")
 MIRROR = "TRAINYARD_CHECKPOINT_STORE"
-PASSED_ON = (
-    "TRAINYARD_CALL",
-    "TRAINYARD_DEADLINE",
-    "TRAINYARD_TENSORBOARD",
-    "TRAINYARD_MIRROR_SECONDS",
-    MIRROR,
-)  # what jobs on other machines are told
+# What jobs on other machines are told.
+PASSED_ON = ("TRAINYARD_CALL", "TRAINYARD_DEADLINE", "TRAINYARD_TENSORBOARD", "TRAINYARD_MIRROR_SECONDS", MIRROR)
 SETTINGS = ("endpoint_url", "access_key", "secret_key")
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trainyard.command import one_line
 from trainyard.machines import tied
 
 BUCKET = "trainyard-store"
@@ -60,7 +61,12 @@ class ObjectStore:
 
     def open(self) -> Access:
         """Start rclone, or find the one that another call of this project runs. Raises StoreError."""
-        program = rclone()
+        try:
+            return self._open(rclone())
+        except OSError as error:
+            raise StoreError(f"the object store cannot be kept in {self.folder}: {one_line(error)}") from None
+
+    def _open(self, program: str) -> Access:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         (self.folder / "store" / BUCKET).mkdir(parents=True, exist_ok=True)
