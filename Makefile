@@ -1,5 +1,5 @@
-# make setup | run | plan | test | test-machines | lint | lock | docs | benchmarks | clean. Everything is installed below .venv and .bench; outside this
-# folder only caches are written.
+# make setup | run | plan | test | test-machines | lint | lock | docs | benchmarks | clean
+# Everything is installed below .venv and .bench; outside this folder only caches are written.
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILES := default local slurm ec2 codespace
