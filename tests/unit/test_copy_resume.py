@@ -148,7 +148,7 @@ def test_sources_that_change_between_two_attempts_are_read_again(tmp_path: Path)
     attempts = Attempts(root, keys, "copy_readers:SlowNumberReader", {"000.txt": "test", "gone.txt": "test"})
     (root / "gone.txt").rename(tmp_path / "away")
     while len(done := attempts.committed()) < 30:
-        assert not attempts.go(0.1)[1]
+        assert not attempts.go(0.25)[1]
     first = done[-1][0]
     name = sorted([*(p.name for p in root.iterdir()), "gone.txt"])[first]
     (root / name).write_text("31337")
@@ -200,14 +200,14 @@ def test_what_is_left_of_a_killed_copy_is_not_believed(tmp_path: Path) -> None:
         path = work / "journal.jsonl"
         path.write_bytes(path.read_bytes().replace(b'"code": "', b'"code": "0', 1))
 
-    for damage, kept in ((cut, 0), (flip, 0), (Path.unlink, 0), (journal, None), (other_code, 0)):
+    for damage in (cut, flip, Path.unlink, journal, other_code):
         shutil.rmtree(attempts.out)
         shutil.copytree(tmp_path / "left", work)
         damage(min(work.glob(".*.0")))
         _, ended = attempts.go(None)
         assert ended and contents(attempts.out) == wanted, damage
         after = json.loads((attempts.out / "summary.json").read_text())["resumed_after"]
-        assert after == kept if kept is not None else after < done, damage
+        assert (after == 0) if damage is other_code else (after < done), damage  # splits that are finished are kept
 
 
 def test_two_copies_into_one_folder(tmp_path: Path) -> None:

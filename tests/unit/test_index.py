@@ -222,7 +222,7 @@ def test_lines_longer_than_a_block(tmp_path: Path, monkeypatch) -> None:
 def test_table_has_a_row_a_sample(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", "t.csv", data=b"\xef\xbb\xbfpatient,age,sick\r\np1,50,1\r\np1,51,\r\np2,60,0,,9\r\np3,61,0\r\n")
     columns, _ = index(root, format="tabular", label={"column": "sick"}, group={"column": "patient"})
-    assert columns["label"] == ["1", None, None, "0"] and columns["row"] == [0, 1, 2, 3]
+    assert columns["label"] == ["1", None, None, "0"] and list(columns["row"]) == [0, 1, 2, 3]
     assert "no label" in columns["refused"][1] and "cells" in columns["refused"][2]
     assert columns["group"][3] == "p3" and json.loads(columns["extra"][0]) == {"patient": "p1", "age": "50", "sick": "1"}
     assert index(root / "t.csv", format="tabular")[0]["id"][0] == "t.csv#0"

@@ -108,8 +108,8 @@ def write_index(table, path: str | os.PathLike) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, list], dict[str, Any]]:
-    """Columns as lists, equal texts shared, and the metadata of an index. Raises DataError."""
+def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns as lists (of numbers as arrays), equal texts shared, and the metadata of an index. Raises DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,14 +118,17 @@ def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tup
         missing = [c for c in COLUMNS if c not in file.schema_arrow.names]
         if missing:
             raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
-        out: dict[str, list] = {name: [] for name in columns}
+        out: dict[str, Any] = {name: array("q") if name in ("row", "size") else [] for name in columns}
         shared: dict[str, str] = {}
         for batch in file.iter_batches(ROW_GROUP, columns=list(columns)):
             for name in columns:
                 values = batch[name].to_pylist()
                 if name in ("path", "label", "group", "refused") and len(shared) < SHARED:
                     values = [None if v is None else shared.setdefault(v, v) for v in values]
-                out[name] += values
+                if name == "group" and "id" in columns:  # without a rule a sample is its own group
+                    ids = out["id"][-len(values) :]
+                    values = [i if i == v else v for i, v in zip(ids, values)]
+                out[name].extend(values)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py") from None
     return out, json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))

@@ -14,9 +14,10 @@ from trainyard.data.errors import DataError
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused
 from trainyard.data.sources import SourceFolder, Stamp
+from trainyard.data.storage import FEWEST_READS
 
 WINDOW_BYTES = 256 << 20  # read ahead at most, and at least one sample
-WINDOW_FILES = 512
+BATCH, BATCH_BYTES = 16, 1 << 20  # small files that one thread reads in a row
 UNKNOWN_SIZE = 1 << 20
 OPEN_FILES = 256  # the usual limit of a process is 1,024
 
@@ -47,6 +48,61 @@ class Loaded:
 
 
 Sample = dict[str, Any]
+Given = tuple[Sample, Loaded]
+
+
+class ReadAhead:
+    """Reads by threads, in order, with a bounded number of samples and bytes ahead."""
+
+    def __init__(self, threads: int, read: Callable[[Sample], Loaded]):
+        self._pool, self._read = ThreadPoolExecutor(threads, thread_name_prefix="read"), read
+        # Handing a file to a thread costs more than reading a small one from a disk; on a mount each file has to wait by itself.
+        self._batch = BATCH if threads <= FEWEST_READS else 1
+        self._most = 4 * threads
+
+    def load(self, samples: Iterator[Sample], at_once: Callable[[Sample], Loaded | None] = lambda sample: None) -> Iterator[Given]:
+        """Each sample with its bytes. `at_once` may give what needs no thread."""
+        waiting: deque[tuple[list[Sample], int, Future[list[Loaded]]]] = deque()
+        batch: list[Sample] = []
+        ahead = size = 0
+        for sample in samples:
+            if (loaded := at_once(sample)) is not None:
+                if batch:
+                    waiting.append((batch, size, self._submit(batch)))
+                    batch, size = [], 0
+                while waiting:
+                    yield from _results(waiting.popleft())
+                ahead = 0
+                yield sample, loaded
+                continue
+            batch.append(sample)
+            size += sample["size"] or UNKNOWN_SIZE
+            if len(batch) < self._batch and size < BATCH_BYTES:
+                continue
+            while waiting and (ahead + size > WINDOW_BYTES or len(waiting) >= self._most):
+                ahead -= waiting[0][1]
+                yield from _results(waiting.popleft())
+            waiting.append((batch, size, self._submit(batch)))
+            ahead += size
+            batch, size = [], 0
+        if batch:
+            waiting.append((batch, size, self._submit(batch)))
+        while waiting:
+            yield from _results(waiting.popleft())
+
+    def each(self, work: Callable[..., Any], *values: Sequence[Any]) -> Iterator[Any]:
+        """`work` of all values, by the threads."""
+        return self._pool.map(work, *values)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, batch: list[Sample]) -> Future[list[Loaded]]:
+        return self._pool.submit(lambda: [self._read(sample) for sample in batch])
+
+
+def _results(waiting: tuple[list[Sample], int, Future[list[Loaded]]]) -> Iterator[Given]:
+    return zip(waiting[0], waiting[2].result())
 
 
 class FileLoader:
@@ -54,34 +110,22 @@ class FileLoader:
 
     def __init__(self, folder: SourceFolder, files: Callable[[Sample], Sequence[str]], threads: int):
         self._folder, self._files = folder, files
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._ahead = ReadAhead(threads, self._read)
 
-    def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
+    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
         """Each sample with its bytes, in order."""
-        waiting: deque[tuple[Sample, int, Future[Loaded]]] = deque()
-        ahead = 0
-        for sample in samples:
-            size = sample["size"] or UNKNOWN_SIZE
-            while waiting and (ahead + size > WINDOW_BYTES or len(waiting) >= WINDOW_FILES):
-                first, its_size, future = waiting.popleft()
-                ahead -= its_size
-                yield first, future.result()
-            waiting.append((sample, size, self._pool.submit(self._read, sample)))
-            ahead += size
-        while waiting:
-            first, _, future = waiting.popleft()
-            yield first, future.result()
+        return self._ahead.load(samples)
 
     def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
         """How many of the samples, from the first on, are as they are known: the reason why they could not be read, or stamps.
 
         Opens only those that could not be read before.
         """
-        same = self._pool.map(self._as_known, samples, known)
+        same = self._ahead.each(self._as_known, samples, known)
         return next((i for i, good in enumerate(same) if not good), len(samples))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.close()
 
     def _as_known(self, sample: Sample, known: tuple[str | None, Sequence[Stamp]]) -> bool:
         reason, stamps = known
@@ -104,45 +148,34 @@ class RowLoader:
     row, as folders of JSON files hold them, is read ahead by threads and closed again."""
 
     def __init__(self, base: Path, sources: Sequence[dict[str, Any]], max_bytes: int, threads: int = 8):
-        self._base, self._max, self._threads = base, max_bytes, threads
+        self._base, self._max = base, max_bytes
         self._sizes = {s["path"]: s["size"] for s in sources}
         self._open: OrderedDict[str, int] = OrderedDict()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._ahead = ReadAhead(threads, self._read_alone)
 
-    def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
-        """Each row with its bytes, in order. Raises DataError when a file has changed since it was indexed."""
-        waiting: deque[tuple[Sample, Loaded | Future[Loaded]]] = deque()
-        ahead = 0
-        for sample in samples:
-            while waiting and (ahead + sample["size"] > WINDOW_BYTES or len(waiting) >= 2 * self._threads):
-                first, loaded = waiting.popleft()
-                ahead -= first["size"]
-                yield first, loaded if isinstance(loaded, Loaded) else loaded.result()
-            waiting.append((sample, self._start(sample)))
-            ahead += sample["size"]
-        for first, loaded in waiting:
-            yield first, loaded if isinstance(loaded, Loaded) else loaded.result()
+    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
+        """Each row with its bytes, in order. Raises DataError when a file of many rows has changed since it was indexed."""
+        return self._ahead.load(samples, self._at_once)
 
     def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
         """As of FileLoader; that files have changed is known for all of them at once (see journal.identity_of)."""
         for i, (sample, (reason, _)) in enumerate(zip(samples, known)):
-            if reason is not None:
-                loaded = self._start(sample)
-                if (loaded if isinstance(loaded, Loaded) else loaded.result()).refused != reason:
-                    return i
+            if reason is not None and (self._at_once(sample) or self._read_alone(sample)).refused != reason:
+                return i
         return len(samples)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.close()
         for file in self._open.values():
             os.close(file)
 
-    def _start(self, sample: Sample) -> Loaded | Future[Loaded]:
+    def _at_once(self, sample: Sample) -> Loaded | None:
+        """A row of a file that has more of them, and what is refused unread."""
         if sample["size"] > self._max:
             reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
             return Loaded.not_read(reason)
         if sample["size"] > self._sizes.get(sample["path"], 0) // 2:
-            return self._pool.submit(self._read_alone, sample)
+            return None
         return _row(os.pread(self._file(sample["path"]), sample["size"], sample["row"]))
 
     def _read_alone(self, sample: Sample) -> Loaded:
@@ -186,7 +219,7 @@ def _row(data: bytes) -> Loaded:
 class TableLoader:
     """Samples that are rows of a table: the index holds them."""
 
-    def load(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, Loaded]]:
+    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
         for sample in samples:
             cells = [f"{key}={value}" for key, value in sorted((sample["extra"] or {}).items())]
             yield sample, Loaded.of([], xxhash.xxh3_128_digest("\0".join(cells).encode()))

@@ -29,6 +29,7 @@ from trainyard.data.walk import Found, walk
 
 RECORD = "copied.jsonl"
 HALF = ".copying"
+BLOCK = 256 << 10  # read, hashed and written at once
 
 
 def mirror(
@@ -78,7 +79,7 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
             f"{local}: the copy needs {need / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: "
             f"{(need - free) / 1e9:.2f} GB are missing; make room, or copy a --subset"
         )
-    folder = SourceFolder(source, max_bytes)
+    folder = SourceFolder(source, max_bytes, BLOCK)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
     with _half_copies(local) as half, open(local / RECORD, "a", encoding="utf-8") as log, ThreadPoolExecutor(threads) as pool:
         if log.tell() and not _ends_in_newline(local / RECORD):
@@ -178,7 +179,7 @@ def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known
 
 def is_same(file: int, digest: bytes) -> bool:
     """Whether a file holds what has this xxh3, from its beginning."""
-    again, at, buffer = xxhash.xxh3_128(), 0, memoryview(bytearray(1 << 18))
+    again, at, buffer = xxhash.xxh3_128(), 0, memoryview(bytearray(BLOCK))
     while count := os.preadv(file, [buffer], at):
         again.update(buffer[:count])
         at += count

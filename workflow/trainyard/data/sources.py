@@ -34,8 +34,9 @@ class MountGone(DataError):
 class SourceFolder:
     """The folder below which samples lie. Paths are text as in the index."""
 
-    def __init__(self, base: Path, max_bytes: int = MAX_BYTES):
-        self.base, self.max_bytes = str(base), max_bytes
+    def __init__(self, base: Path, max_bytes: int = MAX_BYTES, block: int = BLOCK):
+        """`block`: bytes that are read at once; small ones stay in the processor's cache, large ones need no joining."""
+        self.base, self.max_bytes, self.block = str(base), max_bytes, block
         self.real = os.path.realpath(base)
         self._inside: dict[str, bool] = {}
 
@@ -106,7 +107,7 @@ class SourceFolder:
             if before.st_size > self.max_bytes:
                 raise Refused(f"{before.st_size / 1e6:,.0f} MB, more than the {self.max_bytes / 1e6:,.0f} MB that a sample may have")
             size = 0
-            while part := os.read(file, min(max(before.st_size + 1 - size, 1), BLOCK)):
+            while part := os.read(file, min(max(before.st_size + 1 - size, 1), self.block)):
                 take(part)
                 size += len(part)
                 if size > before.st_size:

@@ -3,6 +3,8 @@ same on any machine, and a group is never divided (but by shards, whose sizes ar
 
 import hashlib
 import os
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -205,14 +207,21 @@ def write_splits(index: dict[str, list], splits: Splits, path: str | os.PathLike
         pq.write_table(make_table(columns), temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, list]:
-    """split, fold, inner and shard of every sample of an index. Raises DataError when it belongs to another index."""
+def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, Sequence]:
+    """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it belongs to another index."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(path).read()
-    if table["id"].to_pylist() != ids:
+    out: dict[str, Any] = {"split": [], "fold": array("i"), "inner": array("b"), "shard": array("i")}
+    at = 0
+    for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+        if batch["id"].to_pylist() != ids[at : at + len(batch)]:
+            break
+        at += len(batch)
+        for name, values in out.items():
+            values.extend(map(sys.intern, batch[name].to_pylist()) if name == "split" else batch[name].to_pylist())
+    if at != len(ids):
         raise DataError(f"{path}: does not belong to this index (other samples, or another order); divide again with split_dataset.py")
-    return {name: table[name].to_pylist() for name in ("split", "fold", "inner", "shard")}
+    return out
 
 
 def summarise(index: dict[str, list], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
