@@ -43,7 +43,7 @@ def locks(state: Path) -> list[str]:
 
 
 def test_a_lock_stays_while_its_holder_lives_and_goes_when_it_was_killed(hold, tmp_path):
-    first, second, said = hold("0"), hold("1"), []
+    first, _, said = hold("0"), hold("1"), []
     folder_lock.drop_dead_locks(said.append, tmp_path)
     assert locks(tmp_path) == ["0.input.lock", "1.input.lock"] and not said
     first.kill()
