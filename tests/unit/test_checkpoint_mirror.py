@@ -198,7 +198,7 @@ SETTINGS = {
     "suite": "suite", "run": "tiny", "model": "tiny", "architecture": "tabular_mlp", "format": "tabular", "features": {}, "seed": 0,
     "fold": 0, "shard": 0, "epochs": 500, "batch_size": 8, "accumulate": 1, "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.1,
     "schedule": "cosine", "clip": 1.0, "select": "best", "options": {"width": 16, "layers": 2, "dropout": 0.2},
-    "checkpoint": {"every_epochs": 1, "every_steps": 0, "every_minutes": 0, "keep": 2},
+    "checkpoint": {"every_epochs": 5, "every_steps": 0, "every_minutes": 0, "keep": 2},
 }  # fmt: skip
 
 
