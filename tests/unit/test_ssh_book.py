@@ -217,7 +217,7 @@ def test_no_host_is_ever_given_more_than_it_has_and_all_that_fits_is_done(asked,
     for step in range(400):
         for name, host in book.hosts.items():
             room = host.room
-            given = [attempt for attempt in host.attempts.values()]
+            given = list(host.attempts.values())
             assert sum(a.need.cores for a in given) == room.used_cores <= room.cores
             assert sum(a.need.mem_mb for a in given) == room.used_mem_mb <= room.mem_mb
             numbers = [gpu for a in given for gpu in a.gpus]
