@@ -1,7 +1,7 @@
 """The hosts of a run: names from an OpenSSH configuration, and what each may be given."""
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
@@ -39,9 +39,10 @@ class Host:
         """The controller itself, without ssh."""
         return self.name == LOCALHOST
 
-    def sized(self, found: dict) -> "Host":
-        """With what the host says of itself where nothing was said."""
-        return replace(self, **{key: found[key] for key in ("cores", "mem_mb", "gpu") if getattr(self, key) is None})
+    def size(self, found: dict[str, int]) -> dict[str, int]:
+        """Cores, memory and GPUs that may be given away: what the host says of itself (`found`) where nothing was said."""
+        given = {"cores": self.cores, "mem_mb": self.mem_mb, "gpu": self.gpu}
+        return {key: found[key] if value is None else value for key, value in given.items()}
 
 
 _KEYS = tuple(field.name for field in fields(Host) if field.name != "name")

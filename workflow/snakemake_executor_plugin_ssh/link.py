@@ -88,14 +88,14 @@ class Link(threading.Thread):
                         self._round(session)
                     self._round(session, wait=0)
             except Refused as problem:
-                self._tell(lambda reason=str(problem): self._desk.book.refused(self.host.name, reason))
+                self._tell(self._desk.book.refused, str(problem))
                 self._desk.note(f"host {self.host.name} cannot be used: {problem}", warning=True)
                 return
             except WorkflowError as problem:
-                self._tell(lambda reason=str(problem): self._desk.book.refused(self.host.name, reason))
+                self._tell(self._desk.book.refused, str(problem))
                 return
             except Unreachable as problem:
-                self._tell(lambda reason=str(problem): self._desk.book.lost(self.host.name, reason))
+                self._tell(self._desk.book.lost, str(problem))
                 if not self._silent and not self._over.is_set():
                     self._desk.note(f"host {self.host.name} cannot be reached ({problem}); trying again", warning=True)
                 self._silent = True
@@ -105,9 +105,10 @@ class Link(threading.Thread):
             self._awake.wait(pause)
             pause = min(2 * pause, _RETRY_MOST)
 
-    def _tell(self, change: Callable[[], None]) -> None:
+    def _tell(self, change: Callable[..., None], *what: Any) -> None:
+        """Write into the book about this host."""
         with self._desk.lock:
-            change()
+            change(self.host.name, *what)
         self._desk.stir()
 
     @contextmanager
@@ -151,10 +152,7 @@ class Link(threading.Thread):
                 self._forward(port)
         if self._terms.manifest and not greeting["sources"]:
             self._send_sources(session, self._terms.manifest)
-        size = self.host.sized(greeting)
-        self._tell(
-            lambda: self._desk.book.opened(self.host.name, {"cores": size.cores, "mem_mb": size.mem_mb, "gpu": size.gpu}, time.monotonic())
-        )
+        self._tell(self._desk.book.opened, self.host.size(greeting), time.monotonic())
         if self._silent:
             self._desk.note(f"host {self.host.name} is back")
         self._silent = False
@@ -223,7 +221,7 @@ class Link(threading.Thread):
         for token, status in reply["jobs"].items():
             if status["state"] == "ended" and not known[token].revoked and known[token].stage != "kept":
                 status["log"] = self._fetch_log(session, known[token], status)
-        self._tell(lambda: self._desk.book.replied(self.host.name, plan, reply, time.monotonic()))
+        self._tell(self._desk.book.replied, plan, reply, time.monotonic())
 
     def _fetch_log(self, session: Session, attempt: Attempt, status: dict[str, Any]) -> str:
         """The whole log of what failed, the end of what did not; returns the file's name, empty when it could not be written."""

@@ -49,11 +49,12 @@ def make_manifest(root: Path, always: Iterable[str], max_mb: float) -> Manifest:
     WorkflowError: more than `max_mb` (1 MB: 10**6 bytes), or a needed file is not below it."""
     names = set(_listed(root))
     for name in always:
-        path = os.path.normpath(name)
-        if os.path.isabs(path) or path.split(os.sep)[0] == "..":
+        inside = os.path.normpath(name)
+        if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
             raise WorkflowError(f"{name} is not below the working directory {root}; jobs on other hosts get only what is")
-        names.add(path)
-    entries, contents, sizes = [], {}, {}
+        names.add(inside)
+    entries: list[dict] = []
+    contents, sizes = {}, {}
     for name in sorted(names):
         path = root / name
         try:

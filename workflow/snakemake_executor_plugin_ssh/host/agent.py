@@ -195,13 +195,13 @@ class Agent:
         environment_ = {**os.environ, **job["environment"]}
         environment_["PATH"] = os.path.dirname(os.path.abspath(sys.executable)) + os.pathsep + os.environ.get("PATH", os.defpath)
         whole = {**job, "folder": folder, "lease": os.path.join(self._root, "lease"), "keep": keep, "environment": environment_}
-        problem = detach(whole, self._sources)
-        if problem:
+        reason = detach(whole, self._sources)
+        if reason:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             with open(os.path.join(folder, "version"), "w") as file:
                 file.write(job.get("version") or "")
-        return problem
+        return reason
 
     def _take(self, pieces, data):
         begin = 0
