@@ -100,7 +100,7 @@ def as_text(value: Any, field: str) -> str:
 
 def _parse(blob: bytes) -> Any:
     try:
-        return json.loads(bytes(blob).decode("utf-8-sig"), parse_constant=_no_constant)
+        return DECODER.decode(bytes(blob).decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Refused("not UTF-8 text") from None
     except RecursionError:
@@ -111,6 +111,11 @@ def _parse(blob: bytes) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is Python's word, not JSON's")
+
+
+# Made once: json.loads and json.dumps with arguments make one a row.
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _compile(name: str, pattern: str) -> re.Pattern:
@@ -213,7 +218,7 @@ class ChatWriter:
         if ragged.get("messages"):
             row["messages"] = ragged["messages"]
         try:
-            line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
+            line = ENCODER.encode(row).encode()
         except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
             line = json.dumps(row, separators=(",", ":")).encode()
         self._lines().append(line + b"\n")

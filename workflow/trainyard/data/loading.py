@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Loaded:
 
     def without_bytes(self) -> "Loaded":
         """What is remembered of it while and after it is decoded."""
-        return replace(self, blobs=[])
+        return Loaded([], self.digest, self.refused, self.stamps, self.files, self.size, self.kind)
 
 
 Sample = dict[str, Any]
@@ -181,7 +181,7 @@ class RowLoader:
     def _read_alone(self, sample: Sample) -> Loaded:
         """One file is one sample here: what is wrong with it is no reason to stop."""
         try:
-            file = os.open(self._base / from_text(sample["path"]), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(os.path.join(self._base, from_text(sample["path"])), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             return Loaded.not_read(f"cannot be opened any longer: {error.strerror}")
         try:
