@@ -87,7 +87,11 @@ def from_a_mount(folder: Path, rounds: int) -> None:
     divided = divide(source, folder)
     itself: list[Run] = []
     with slow_mount(python, source, folder / "mount", DELAY, log) as mount:
-        cases = {PACKED: pack(mount, divided, out, itself), RAW: raw(mount, out), "cp -r": command(["cp", "-r", mount, out], flush=out)}
+        cases = {
+            PACKED: pack(mount, divided, out, itself),
+            RAW: raw(mount, out),
+            "cp -r": command(["cp", "-r", "--reflink=never", mount, out], flush=out),
+        }
         if rclone := peer("rclone"):
             for transfers in ("4", "32"):  # 4 is its default
                 cases[f"rclone --transfers {transfers}"] = command(
@@ -116,8 +120,8 @@ def many_small(folder: Path, rounds: int, files: int) -> None:
     source, out = make_rows(folder / "many", files, 1000), folder / "near"
     divided = divide(source, folder)
     itself: list[Run] = []
-    cases = {PACKED: pack(source, divided, out, itself), "cp -r": command(["cp", "-r", source, out], flush=out)}
-    cases |= {RAW: raw(source, out), "cp -r, not flushed": command(["cp", "-r", source, out])}
+    cases = {PACKED: pack(source, divided, out, itself), "cp -r": command(["cp", "-r", "--reflink=never", source, out], flush=out)}
+    cases |= {RAW: raw(source, out), "cp -r, not flushed": command(["cp", "-r", "--reflink=never", source, out])}
     results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
     results[ITSELF] = itself
     report(f"{files:,} files of 1 KB on a disk", results, "cp -r",
@@ -132,7 +136,7 @@ def verification(folder: Path, rounds: int, megabytes: int) -> None:
     cases = {
         "verified": raw(source, out),
         "without": raw(source, out, "-c", UNVERIFIED),
-        "cp -r": command(["cp", "-r", source, out], flush=out),
+        "cp -r": command(["cp", "-r", "--reflink=never", source, out], flush=out),
     }
     results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
     report(f"raw copy of {megabytes} MB in files of 8 MB, with and without verification", results, "without",
