@@ -83,7 +83,7 @@ FLAKY = """
 import os, pathlib
 mark = pathlib.Path(__file__).with_suffix(".mark")
 if not mark.exists():
-    mark.write_text(os.environ["TRAINYARD_LOCAL_DIR"])
+    mark.write_text(os.environ["TRAINYARD_LOCAL_DISK"])
     raise SystemExit(3)
 """
 

@@ -76,7 +76,6 @@ def main() -> int:
         return RESUME_ME
     packs = {split: near[getattr(args, split)] for split in ("train", "validation", "test")}
     paths = {"base_model": args.base_model} if args.base_model else {}
-    packs = by_name("trainyard.data.nearby").nearby(packs, stop.requested)
     try:
         mirrored = by_name("trainyard.machines.mirror").beside()
         with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints), mirrored as elsewhere:

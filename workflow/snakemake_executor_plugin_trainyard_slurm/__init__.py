@@ -65,7 +65,7 @@ class Executor(slurm.Executor):
         settings = self.workflow.executor_settings
         self._keep_here((settings.light_rules or "").replace(",", " ").split())
         if settings.local_dir:
-            os.environ["TRAINYARD_LOCAL_DIR"] = settings.local_dir
+            os.environ["TRAINYARD_LOCAL_DISK"] = settings.local_dir
         self._end_leftovers()
         self.ends = Ends(RECORDS.absolute() / self.run_uuid)
         atexit.register(self._leave_none_behind)

@@ -42,7 +42,8 @@ def bring_near(
 def near_folder() -> Path | None:
     """Where copies lie: the first local disk of $TRAINYARD_LOCAL_DISK (also one in memory), $SLURM_TMPDIR, the folder for temporary
     files, /var/tmp."""
-    asked = os.environ.get("TRAINYARD_LOCAL_DISK")
+    # Variables in it are this machine's: a profile is written on another.
+    asked = os.path.expanduser(os.path.expandvars(os.environ.get("TRAINYARD_LOCAL_DISK", "")))
     if asked:
         return Path(asked)
     for place in (os.environ.get("SLURM_TMPDIR"), tempfile.gettempdir(), "/var/tmp"):
