@@ -31,8 +31,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
     from trainyard.config.jobs import read_settings
-    from trainyard.config.load import validate
     from trainyard.config.schema import Base
+    from trainyard.config.validation import validate
     from trainyard.lora.base_model import build_base_model
 
     report = build_base_model(validate(Base, read_settings(args.settings), "base"), args.train, args.validation, args.output, args.threads)

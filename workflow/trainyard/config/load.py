@@ -1,16 +1,17 @@
 """Reading the configuration: suite files, scale, overlay, command line; and one clear message for any mistake."""
 
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import ConfigError, Frozen, nearest
 from trainyard.config.features import FEATURES
 from trainyard.config.schema import Settings, Suite
 from trainyard.config.together import with_promotion
+from trainyard.config.validation import merge, validate
+from trainyard.config.worker import Slice, worker_slice
 
 LISTS = ("suites", "only", "exclude", "extra_args")
 
@@ -20,15 +21,7 @@ class Config(Frozen):
 
     settings: Settings
     suites: dict[str, Suite]
-    mine: Any = None  # worker.Slice
-
-
-def merge(low: dict, high: dict) -> dict:
-    """`high` over `low`: mappings key by key, everything else replaced."""
-    out = dict(low)
-    for key, value in high.items():
-        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
+    mine: Slice | None = None
 
 
 def load_config(config: dict[str, Any], home: Path) -> Config:
@@ -51,10 +44,6 @@ def load_config(config: dict[str, Any], home: Path) -> Config:
         if not isinstance(overlay, dict):
             raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
         suites[name] = _suite(name, home, overlay, settings)
-    if settings.worker is None:
-        return Config(settings=settings, suites=suites)
-    from trainyard.config.worker import worker_slice
-
     return Config(settings=settings, suites=suites, mine=worker_slice(settings, home))
 
 
@@ -135,35 +124,3 @@ def _check_models(name: str, suite: Suite) -> None:
 def _with_overrides(model, settings: Settings):
     update = {k: getattr(settings, k) for k in ("epochs", "batch_size", "seeds") if getattr(settings, k) is not None}
     return model.model_copy(update=update)
-
-
-def validate(kind: type[BaseModel], data: dict, where: str):
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = [str(p) for p in first["loc"]]
-        key = ".".join(path) or "(top)"
-        if first["type"] == "extra_forbidden":
-            message = f"unknown key '{path[-1]}'{nearest(path[-1], _keys_at(kind, first['loc'][:-1]))}"
-        elif first["type"] == "missing":
-            message = "is missing"
-        else:
-            message = first["msg"].removeprefix("Value error, ")
-            if first["type"] != "value_error":
-                message += f", found {first['input']!r}"
-        more = error.error_count() - 1
-        raise ConfigError(f"{where}: {key}: {message}" + (f" (and {more} more)" if more else "")) from None
-
-
-def _keys_at(kind: Any, loc: tuple) -> list[str]:
-    """Names of the fields that are allowed at a place below a config class."""
-    current = kind
-    for part in loc:
-        current = current.model_fields[part].annotation if _is_model(current) else (get_args(current) or (None, None))[1]
-        current = next((a for a in get_args(current) if _is_model(a)), current) if get_origin(current) is not dict else current
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

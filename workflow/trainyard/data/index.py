@@ -25,8 +25,8 @@ import numpy as np
 
 from trainyard.config.base import nearest
 from trainyard.config.features import FEATURES
-from trainyard.config.load import validate
 from trainyard.config.schema import Dataset
+from trainyard.config.validation import validate
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
 from trainyard.data.arrow import ROW_GROUP, make_table, number_column
 from trainyard.data.errors import DataError
