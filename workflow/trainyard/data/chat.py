@@ -113,9 +113,9 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is Python's word, not JSON's")
 
 
-# Made once: json.loads and json.dumps with arguments make one a row.
+# Made once: json.loads with arguments makes one a row. All values of a packed row are texts, so that it is written by quoting them.
 DECODER = json.JSONDecoder(parse_constant=_no_constant)
-ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+quote = json.encoder.encode_basestring
 
 
 def _compile(name: str, pattern: str) -> re.Pattern:
@@ -217,8 +217,9 @@ class ChatWriter:
         row = {name: ragged[name] for name in ("id", "group", "prompt", "answer")}
         if ragged.get("messages"):
             row["messages"] = ragged["messages"]
+        text = "{" + ",".join(f'"{name}":{quote(value)}' for name, value in row.items()) + "}"
         try:
-            line = ENCODER.encode(row).encode()
+            line = text.encode()
         except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
             line = json.dumps(row, separators=(",", ":")).encode()
         self._lines().append(line + b"\n")

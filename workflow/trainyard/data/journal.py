@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -19,8 +19,7 @@ import xxhash
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "symusic", "pretty_midi", "mido")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One sample: its row in the index, the kind of its content (see Loaded), why it is refused, digest (of new contents) and stamps."""
 
     at: int
@@ -158,5 +157,4 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def _line(commit: Commit) -> str:
-    values = {**vars(commit), "outcomes": [list(vars(o).values()) for o in commit.outcomes]}
-    return json.dumps(values, separators=(",", ":")) + "\n"
+    return json.dumps(vars(commit), separators=(",", ":")) + "\n"

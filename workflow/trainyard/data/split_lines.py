@@ -10,7 +10,6 @@ Memory: 13 bytes a line and some blocks.
 import fcntl
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -151,6 +150,7 @@ def _describe(part: Written) -> dict[str, Any]:
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:
     """A zip archive of each file: the same bytes from the same rows (its one entry has no time of its own)."""
+    import zipfile
 
     def archive(entry: dict[str, Any]) -> None:
         path = work / f"{entry['file']}.zip"
