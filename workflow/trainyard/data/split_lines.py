@@ -22,7 +22,7 @@ from trainyard.data.files import sha256_file, write_json
 from trainyard.data.names import from_text, to_text
 from trainyard.data.refused import write_quarantine
 from trainyard.data.row_scan import scan_files
-from trainyard.data.row_writer import Written, deal_rows
+from trainyard.data.row_writer import Part, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
 from trainyard.data.walk import Found, base_folder, walk
 
@@ -144,8 +144,8 @@ def _work_folder(output: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _describe(part: Written) -> dict[str, Any]:
-    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.xxh3}
+def _describe(part: Part) -> dict[str, Any]:
+    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.digest.hexdigest()}
 
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:
