@@ -23,7 +23,7 @@ from trainyard.data.copy_part import CopyPart
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import write_json
-from trainyard.data.index import find_table, read_index, typed_dataset
+from trainyard.data.index import find_table, open_index, typed_dataset
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
 from trainyard.data.loading import FileLoader, RowLoader, Sample, TableLoader
 from trainyard.data.names import from_text
@@ -59,7 +59,7 @@ class LocalCopy:
     def __init__(self, root: Path, index: str, splits: str, settings: Mapping[str, Any], limits: Limits, reader: str | None = None):
         self.root, self.settings, self.limits, self.paths = Path(root).expanduser(), settings, limits, (index, splits)
         self.dataset: Dataset = typed_dataset(settings)
-        self.index, self.index_meta = read_index(index)
+        self.index, self.index_meta = open_index(index)
         self.splits = read_splits(splits, self.index["id"])
         name = self.dataset.format
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
