@@ -29,7 +29,7 @@ class Digests:
         number = len(data) // SIZE
         slots[at] = number
         data += digest
-        if number >= FULL * len(slots):
+        if number + 1 > FULL * len(slots):
             self._grow()
         return number
 
