@@ -29,6 +29,7 @@ from trainyard.data.loading import FileLoader, RowLoader, Sample, TableLoader
 from trainyard.data.names import from_text
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
 from trainyard.data.split import read_splits
+from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
@@ -91,7 +92,7 @@ class LocalCopy:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            full = f"{output}: the disk is full after {self.tally.bytes_packed / 1e9:.2f} GB; make room, or use subset_size"
+            full = f"{output}: the disk is full after {size(self.tally.bytes_packed)}; make room, or use subset_size"
             raise DataError(full) from None
         return result
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainyard.config.jobs import typed_options
-from trainyard.data.storage import Speed
+from trainyard.data.storage import Speed, size
 from trainyard.data.views import View, open_pack, open_view
 from trainyard.host.gpus import usable_gpus
 from trainyard.host.recommend import RULE_GB, recommend
@@ -27,7 +27,7 @@ from trainyard.train.data_checks import check_labels, check_leaks, check_values
 from trainyard.train.decoders import check_decoders, kinds_of
 from trainyard.train.device import choose_device, set_up
 from trainyard.train.forecast import Work, forecast, saves_of
-from trainyard.train.machine import Needs, check_device, check_disk, check_memory, size
+from trainyard.train.machine import Needs, check_device, check_disk, check_memory
 from trainyard.train.memory import OutOfMemory
 from trainyard.train.order import steps_an_epoch
 from trainyard.train.preflight_table import duration
