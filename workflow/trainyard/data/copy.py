@@ -23,12 +23,13 @@ from trainyard.data.copy_part import CopyPart
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import write_json
-from trainyard.data.index import find_table, read_index, typed_dataset
+from trainyard.data.index import find_table, open_index, typed_dataset
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
 from trainyard.data.loading import FileLoader, RowLoader, Sample, TableLoader
 from trainyard.data.names import from_text
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
 from trainyard.data.split import read_splits
+from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
@@ -59,7 +60,7 @@ class LocalCopy:
     def __init__(self, root: Path, index: str, splits: str, settings: Mapping[str, Any], limits: Limits, reader: str | None = None):
         self.root, self.settings, self.limits, self.paths = Path(root).expanduser(), settings, limits, (index, splits)
         self.dataset: Dataset = typed_dataset(settings)
-        self.index, self.index_meta = read_index(index)
+        self.index, self.index_meta = open_index(index)
         self.splits = read_splits(splits, self.index["id"])
         name = self.dataset.format
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
@@ -91,7 +92,7 @@ class LocalCopy:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            full = f"{output}: the disk is full after {self.tally.bytes_packed / 1e9:.2f} GB; make room, or use subset_size"
+            full = f"{output}: the disk is full after {size(self.tally.bytes_packed)}; make room, or use subset_size"
             raise DataError(full) from None
         return result
 
