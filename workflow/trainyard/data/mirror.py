@@ -18,7 +18,6 @@ from typing import Any
 
 import xxhash
 
-from trainyard.data.annotation_copy import AnnotationCopy
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text
@@ -49,6 +48,8 @@ def mirror(
     found = walk(source, lambda path: path not in names and path != RECORD)
     files = {f.path: f for f in found if f.refused is None}
     refused = {f.path: f.refused for f in found if f.refused is not None}
+    if names:
+        from trainyard.data.annotation_copy import AnnotationCopy
     tables = {name: AnnotationCopy(source, name, files, subset, seed) for name in names}
     if tables:
         wanted = sorted({path for table in tables.values() for path in table.files()})
