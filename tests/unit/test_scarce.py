@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import SmallRun, kill_anywhere
+from small_run import SmallRun, killed_training
 from trainyard.train import checkpoint
 from trainyard.train.checkpoint import CheckpointStore, Snapshot
 from trainyard.train.memory import MemoryLadder, OutOfMemory, is_out_of_memory
@@ -22,7 +22,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is enforce
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory) -> dict[str, str]:
-    return kill_anywhere.make_packs(tmp_path_factory.mktemp("packs"))
+    return killed_training.make_packs(tmp_path_factory.mktemp("packs"))
 
 
 def snapshot(step: int, values: int = 3) -> Snapshot:
