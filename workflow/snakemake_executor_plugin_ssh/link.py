@@ -20,7 +20,6 @@ from .manifest import Manifest
 from .openssh import OTHER_PYTHON, OpenSSH, Refused, Unreachable, complaint, local_command, preamble
 from .session import Session
 
-_PATIENCE = 25.0
 _RETRY_MOST = 15.0
 _END_REVOKED = 60.0
 
@@ -103,7 +102,7 @@ class Link(threading.Thread):
                 self._desk.broken(problem)
                 return
             self._awake.wait(pause)
-            pause = min(2 * pause, _RETRY_MOST)
+            pause = min(2 * pause, _RETRY_MOST, self._ssh.silence)
 
     def _tell(self, change: Callable[..., None], *what: Any) -> None:
         """Write into the book about this host."""
@@ -199,7 +198,7 @@ class Link(threading.Thread):
     ) -> tuple[dict[str, Any], bytes]:
         """Every question extends the lease, by what the host's own clock last said to us."""
         lease = {"seen": self._clock, "seconds": self._terms.lease} if extend else None
-        reply, body = session.exchange({**request, "lease": lease, "wait": wait}, raw, wait + _PATIENCE)
+        reply, body = session.exchange({**request, "lease": lease, "wait": wait}, raw, wait + 1.25 * self._ssh.silence)
         if "failed" in reply:
             raise Unreachable(reply["failed"])
         self._clock = reply["clock"]

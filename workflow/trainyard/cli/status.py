@@ -1,12 +1,13 @@
 """`trainyard status`: from summary.json, heartbeats and results; nothing is asked of a running Snakemake."""
 
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_logger_plugin_trainyard.heartbeat import SILENT, Heartbeat, all_heartbeats, seconds_of
+from snakemake_logger_plugin_trainyard.heartbeat import SILENT, Heartbeat, all_heartbeats, seconds_of, stored
 from snakemake_logger_plugin_trainyard.words import count, duration, name_list, wrap
 
 from trainyard.cli.processes import Life, life_of
@@ -74,7 +75,7 @@ def running_trainings(summary: dict[str, Any] | None, results: Path, checkpoints
         if str(job.get("rule", "")).startswith("train") and job.get("state") in ("done", "failed", "interrupted")
     }
     found = []
-    for beat in all_heartbeats(checkpoints):
+    for beat in [*all_heartbeats(checkpoints), *_in_a_bucket(summary)]:
         life = life_of(beat.values.get("host"), beat.values.get("pid"), beat.values.get("pid_started"))
         if life != "alive":
             if ended.get((beat.suite, beat.run), -1.0) >= beat.updated - 5:
@@ -83,6 +84,16 @@ def running_trainings(summary: dict[str, Any] | None, results: Path, checkpoints
                 continue  # its results came after its last word
         found.append(Training(beat, life))
     return found
+
+
+def _in_a_bucket(summary: dict[str, Any] | None) -> list[Heartbeat]:
+    """Of a run that is going on and keeps its files in a bucket that is not on this machine: what trainings have brought there."""
+    place = stored()
+    if place.address is None or place.folder is not None or (summary or {}).get("state") != "running":
+        return []
+    from trainyard.cli.elsewhere import stored_heartbeats
+
+    return stored_heartbeats(place.address, lambda line: print(line, file=sys.stderr))
 
 
 def _newer(path: Path, moment: float) -> bool:
