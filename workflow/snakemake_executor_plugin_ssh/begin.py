@@ -11,6 +11,8 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
+from .attempts import Attempt, Journal
+from .book import Book
 from .cancel import lock_folder
 from .hosts import Host, read_hosts
 from .manifest import Manifest, make_manifest
@@ -26,6 +28,14 @@ def hosts_of(settings: ExecutorSettings) -> list[Host]:
         return host.python or (sys.executable if host.local else settings.python)
 
     return [replace(host, python=python(host), workdir=host.workdir or settings.workdir) for host in read_hosts(settings.hosts)]
+
+
+def check_storage(settings: Any) -> None:
+    """WorkflowError: the files of jobs can travel neither by a shared filesystem nor through a storage."""
+    if SharedFSUsage.INPUT_OUTPUT not in settings.shared_fs_usage and settings.default_storage_provider is None:
+        raise WorkflowError(
+            "without a shared filesystem, files travel through a storage: set --default-storage-provider and --default-storage-prefix"
+        )
 
 
 def take_folder(home: Path) -> int:
@@ -59,3 +69,22 @@ def prepare_command(host: Host, settings: ExecutorSettings) -> str:
     if settings.requirements:
         command += ["--requirements", str(settings.requirements)]
     return shlex.join(command)
+
+
+def take_up(journal: Journal, book: Book, minutes: float) -> tuple[dict[str, list[Attempt]], list[str]]:
+    """What another life of this controller left, into the book. Returns the attempts by job, and what to tell the person."""
+    names = set(book.hosts)
+    earlier: dict[str, list[Attempt]] = {}
+    notes = []
+    for attempt in journal.read():
+        if attempt.revoked:
+            book.revoke(attempt)
+        else:
+            earlier.setdefault(attempt.job, []).append(attempt)
+            book.keep(attempt)
+        if attempt.host not in names:
+            notes.append(
+                f"{attempt.name} may still run on host {attempt.host}, which is not among the hosts: it starts elsewhere after "
+                f"{minutes:g} minutes; name the host to have it now"
+            )
+    return earlier, notes

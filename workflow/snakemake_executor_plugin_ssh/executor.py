@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -12,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -22,16 +20,17 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from .attempts import Attempt, Journal
-from .begin import hosts_of, prepare_command, sources_of, take_folder
+from .begin import check_storage, hosts_of, prepare_command, sources_of, take_folder, take_up
 from .book import Book
 from .cancel import write_hosts
-from .hosts import Host
+from .desk import ExecutorDesk
 from .identity import job_key, job_need, job_spec, project_name
 from .later import cancel_later
 from .lease import lease_seconds, limit_seconds, poll_seconds
 from .link import Link, Terms
 from .openssh import OpenSSH, loopback_ports, silence_seconds
 from .packages import packages_needed
+from .reasons import none_usable
 from .records import Event
 from .settings import ExecutorSettings
 
@@ -49,32 +48,29 @@ class Executor(RemoteExecutor):
         storage = self.workflow.storage_settings
         self._shared = storage.assume_common_workdir
         self._shared_outputs = SharedFSUsage.INPUT_OUTPUT in storage.shared_fs_usage
-        if not self._shared_outputs and storage.default_storage_provider is None:
-            raise WorkflowError(
-                "without a shared filesystem, files travel through a storage: set --default-storage-provider and --default-storage-prefix"
-            )
+        check_storage(storage)
         hosts = hosts_of(settings)
-        self._settings = settings
-        self._home = Path(".snakemake", "ssh").absolute()
-        (self._home / "logs").mkdir(parents=True, exist_ok=True)
-        self._lock_file = take_folder(self._home)
+        self.home = Path(".snakemake", "ssh").absolute()
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        self._lock_file = take_folder(self.home)
         self._manifest = sources_of(self.workflow, self.snakefile, settings.max_source_mb)
         if found := self._manifest:
             self.note(f"{len(found.entries)} source files, {found.megabytes:.1f} MB, version {found.version[:8]}")
         limit = limit_seconds(settings.unreachable_minutes)
-        journal = Journal(self._home / "attempts")
+        journal = Journal(self.home / "attempts")
         self._looked = time.monotonic()
         self.lock_, self._news = threading.RLock(), threading.Event()
         self.book = Book([host.name for host in hosts], limit, journal, time.monotonic())
-        self._earlier: dict[str, list[Attempt]] = {}
-        self._take_up(journal, hosts)
+        self._earlier, notes = take_up(journal, self.book, settings.unreachable_minutes)
+        for text in notes:
+            self.note(text, warning=True)
         self._infos: dict[str, SubmittedJobInfo] = {}
         self._unsettled: dict[int, tuple[str, str]] = {}
         self._sockets = Path(tempfile.mkdtemp(prefix="smk-ssh-"))
         config = settings.config.absolute() if settings.config else None
         ssh = OpenSSH(config, self._sockets, silence_seconds(settings.silence_seconds))
         project = project_name(Path.cwd())
-        write_hosts(self._home, hosts, config, project)
+        write_hosts(self.home, hosts, config, project)
         poll = float(max(1, self.workflow.remote_execution_settings.seconds_between_status_checks))
         lease = lease_seconds(limit, poll, shared=self._shared_outputs)
         terms = Terms(
@@ -85,14 +81,12 @@ class Executor(RemoteExecutor):
             forward=tuple(settings.forward) or loopback_ports(self.envvars().values()),
             manifest=self._manifest,
             prepare=partial(prepare_command, settings=settings),
+            signs=not self._shared_outputs,
         )
-        self._links = {host.name: Link(host, self.desk, terms, ssh) for host in hosts}
+        desk = ExecutorDesk(self, settings, os.getcwd() if self._shared else None, self._manifest, self._shared_outputs)
+        self._links = {host.name: Link(host, desk, terms, ssh) for host in hosts}
         for link in self._links.values():
             link.start()
-
-    @property
-    def desk(self) -> "_Desk":
-        return _Desk(self)
 
     # --- what Snakemake calls
 
@@ -117,6 +111,12 @@ class Executor(RemoteExecutor):
             return  # The base class starts its thread before __post_init__.
         self._news.clear()
         now = time.monotonic()
+        with self.lock_:
+            nobody = none_usable(self.book.hosts[name] for name in self._links)
+        if nobody:
+            self.broken(WorkflowError(nobody))  # once for all jobs, and before each has used up its retries
+            self._links = {}
+            return
         with self.lock_:
             if (still := now - self._looked) > _STOOD_STILL:
                 self.book.stood_still(still)
@@ -149,7 +149,7 @@ class Executor(RemoteExecutor):
         while time.monotonic() < until and (left := self._not_ended(connected=True)):
             time.sleep(0.1)
         if left := self._not_ended(connected=False):
-            self.note(cancel_later(self._home, left), warning=True)
+            self.note(cancel_later(self.home, left), warning=True)
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -166,24 +166,9 @@ class Executor(RemoteExecutor):
 
     # --- what links call
 
-    def payload(self, attempt: Attempt) -> dict[str, Any]:
-        """Everything a host needs to start a job. Only here are the values of environment variables: they travel in the connection and
-        are kept in memory, on this side and that."""
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, attempt.gpus))} if attempt.need.gpu else {}
-        return {
-            "token": attempt.token,
-            "command": self._infos[attempt.job].aux["command"],
-            "environment": {**self.envvars(), **visible},
-            "directory": os.getcwd() if self._shared else None,
-            "version": self._manifest.version if self._manifest else None,
-            "keep": self._settings.keep,
-            "hold": "all" if self._shared_outputs else "uploader",
-            "log_limit": int(self._settings.max_log_mb * 1e6),
-            "grace": 5.0,
-        }
-
-    def log_file(self, attempt: Attempt) -> Path:
-        return self._home / "logs" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', attempt.name)[:80]}-{attempt.token}.log"
+    def command(self, attempt: Attempt) -> str:
+        """What its job runs."""
+        return self._infos[attempt.job].aux["command"]
 
     def note(self, text: str, warning: bool = False) -> None:
         (self.logger.warning if warning else self.logger.info)(f"ssh: {text}")
@@ -225,10 +210,7 @@ class Executor(RemoteExecutor):
             self.report_job_success(info)
             return
         log = event.status.get("log")
-        where = f" on host {event.host}" if event.host else ""
-        rc = event.status.get("rc")
-        how = event.text or (f"signal {-rc}" if rc is not None and rc < 0 else f"exit code {rc}")
-        self.report_job_error(info, msg=f"{label}{where}: {how}. ", aux_logs=[log] if log else [])
+        self.report_job_error(info, msg=f"{label}{event.how()}. ", aux_logs=[log] if log else [])
 
     def _settle(self, job: JobExecutorInterface) -> None:
         if found := self._unsettled.pop(id(job), None):
@@ -244,31 +226,9 @@ class Executor(RemoteExecutor):
                 if (count := self.book.revoked_on(name)) and (host.link == "up" or not connected)
             }
 
-    def _take_up(self, journal: Journal, hosts: list[Host]) -> None:
-        """What another life of this controller left."""
-        names = {host.name for host in hosts}
-        for attempt in journal.read():
-            if attempt.revoked:
-                self.book.revoke(attempt)
-            else:
-                self._earlier.setdefault(attempt.job, []).append(attempt)
-                self.book.keep(attempt)
-            if attempt.host not in names:
-                self.note(f"{attempt.name} may still run on host {attempt.host}, which is not among the hosts: it starts elsewhere after "
-                          f"{self._settings.unreachable_minutes:g} minutes; name the host to have it now", warning=True)  # fmt: skip
-
     def _command(self, job: JobExecutorInterface) -> str:
         exec_job = self.format_job_exec(job)
         if not self._shared:
             # The folder that was asked for with --directory is this machine's; a job has one of its own.
             exec_job = exec_job.replace(format_cli_arg("--directory", self.workflow.overwrite_workdir), "", 1)
         return exec_job if self.is_default_jobscript else self.jobscript.format(properties=json.dumps(job.properties()), exec_job=exec_job)
-
-
-class _Desk:
-    """The executor as links see it: `lock` is the book's, not the base class's."""
-
-    def __init__(self, executor: Executor):
-        self._executor, self.lock, self.book = executor, executor.lock_, executor.book
-        self.payload, self.log_file, self.note = executor.payload, executor.log_file, executor.note
-        self.stir, self.broken = executor.stir, executor.broken

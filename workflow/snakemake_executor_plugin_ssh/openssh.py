@@ -76,6 +76,10 @@ class OpenSSH:
     def socket_name(self, host: Host) -> str:
         return format(hash(host.name) & 0xFFFFFFFF, "08x")
 
+    def forget(self, host: Host) -> None:
+        """Remove the control socket of a connection that was killed: while it lies there, ssh makes no other."""
+        (self.sockets / self.socket_name(host)).unlink(missing_ok=True)
+
     def agent(self, host: Host) -> list[str]:
         """The connection of a host: carries the agent and is the master of its forwards."""
         options = ["BatchMode=yes", "ControlMaster=yes", "ControlPersist=no", "ServerAliveCountMax=3"]

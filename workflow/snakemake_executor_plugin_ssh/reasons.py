@@ -1,6 +1,6 @@
-"""Why a job can run nowhere, in words."""
+"""Why a job can run nowhere, and why none can, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .admission import Need
 from .records import HostState
@@ -14,6 +14,14 @@ def why_nowhere(hosts: Mapping[str, HostState], need: Need, now: float, limit: f
         return f"no host can take it (asks for {asks}): {need.host} is not among the hosts {', '.join(sorted(hosts))}"
     said = [_state(host, now, limit) for host in hosts.values() if need.host in (None, host.name)]
     return f"no host can take it (asks for {asks}): " + "; ".join(filter(None, said))
+
+
+def none_usable(hosts: Iterable[HostState]) -> str:
+    """Why no host can be used in this run; empty while one may be."""
+    states = list(hosts)
+    if any(host.link != "refused" for host in states):
+        return ""
+    return "\n".join(["no host can be used:", *(f"  {host.name}: {host.reason}" for host in states)])
 
 
 def _state(host: HostState, now: float, limit: float | None) -> str:

@@ -26,6 +26,12 @@ class Event:
     text: str = ""
     status: dict = field(default_factory=dict)
 
+    def how(self) -> str:
+        """Where and how it ended, to go on a sentence with."""
+        rc = self.status.get("rc")
+        how = self.text or (f"signal {-rc}" if rc is not None and rc < 0 else f"exit code {rc}")
+        return f" on host {self.host}: {how}" if self.host else f": {how}"
+
 
 @dataclass
 class Entry:

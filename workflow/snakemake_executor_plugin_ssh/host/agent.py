@@ -42,6 +42,7 @@ class Agent:
         """What this machine is and has."""
         return {
             "clock": boot_clock(),
+            "time": environment.time_of_day(),
             "root": self._root,
             "python": platform.python_version(),
             "problems": environment.problems(self._hello["packages"]),
