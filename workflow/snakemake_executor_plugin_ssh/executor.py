@@ -24,7 +24,7 @@ from .begin import check_storage, hosts_of, prepare_command, sources_of, take_fo
 from .book import Book
 from .cancel import write_hosts
 from .desk import ExecutorDesk
-from .identity import job_key, job_need, job_spec, project_name
+from .identity import job_key, job_label, job_need, job_spec, project_name
 from .later import cancel_later
 from .lease import lease_seconds, limit_seconds, poll_seconds
 from .link import Link, Terms
@@ -103,7 +103,7 @@ class Executor(RemoteExecutor):
             self._infos[key] = info
             taken = self.book.submit(key, job_need(job), spec, job.name, self._earlier.pop(key, []))
         if taken is not None:
-            self.note(f"job {job.jobid} ({job.name}) goes on: attempt {taken.token} on host {taken.host}")
+            self.note(f"{job_label(job)} goes on: attempt {taken.token} on host {taken.host}")
         self._wake()
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
@@ -193,10 +193,11 @@ class Executor(RemoteExecutor):
         info = self._infos.get(event.job)
         if info is None:
             return
-        label = f"job {info.job.jobid} ({info.job.name})"
+        label = job_label(info.job)
         if event.kind == "started":
             info.external_jobid = f"{event.host}/{event.token}"
-            self.note(f"{label} runs on host {event.host}")
+            # In a form for programs too: loggers find out where a job runs.
+            self.logger.info(f"ssh: {label} runs on host {event.host}", extra={"ssh_jobid": info.job.jobid, "ssh_host": event.host})
             self.report_job_submission(info)
             return
         if event.kind == "lost":

@@ -18,6 +18,12 @@ def project_name(folder: Path) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)[:40]}-{hashlib.sha256(where.encode()).hexdigest()[:10]}"
 
 
+def job_label(job: JobExecutorInterface) -> str:
+    """The job for people: number, rule, and what its wildcards stand for."""
+    words = [job.name, *map(str, getattr(job, "wildcards", ()) or ())]
+    return f"job {job.jobid} ({' '.join(words)})"
+
+
 def job_key(job: JobExecutorInterface) -> str:
     """The same for the same job in every run."""
     return hashlib.sha256("\0".join(sorted(map(str, job.get_target_spec()))).encode()).hexdigest()[:24]

@@ -43,7 +43,7 @@ rule all:
     input: "out/big"
 rule big:
     output: "out/big"
-    shell: "yes $SNAKEMAKE_SSH_TOKEN | head -c 24000000 > {output}; echo end $SNAKEMAKE_SSH_TOKEN >> %s"
+    shell: "(yes $SNAKEMAKE_SSH_TOKEN || true) | head -c 24000000 > {output}; echo end $SNAKEMAKE_SSH_TOKEN >> %s"
 """
     runs = project([machine], store, made % (network.folder / "story"))
     machine.throttle(24)
@@ -78,7 +78,7 @@ def test_a_host_is_gone_for_good(network, store, project):
     assert (store.bucket / "out" / "0.txt").read_text().strip() == told[-1][1] == told[1][1] != told[0][1]
 
 
-@pytest.mark.parametrize("seconds", [15, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [13, pytest.param(60, marks=pytest.mark.slow)])
 def test_the_controller_stands_still(network, store, project, seconds):
     """Stopped for longer than hosts are waited for, with its connections, as by Ctrl+Z or a lid: no host is given up for that."""
     machine = network.add()
@@ -124,8 +124,8 @@ def test_the_controllers_disk_is_full_in_a_run(network, store, project, small_di
     runs.unlock()
     assert runs.run("--rerun-incomplete") == 0, runs.said[-3000:]
     told = runs.story()
-    assert all((store.bucket / "out" / f"{i}.txt").read_text().strip() in {who for word, who in told if word == "end"} for i in range(3))
-    assert not machine.named("until", str(runs.go))
+    assert {(store.bucket / "out" / f"{i}.txt").read_text().strip() for i in range(3)} <= {who for word, who in told if word == "end"}
+    assert not runs.attempts() and not machine.named("until", str(runs.go))
 
 
 def test_cancelled_while_a_host_is_away(network, store, project):

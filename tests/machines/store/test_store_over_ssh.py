@@ -96,7 +96,9 @@ def test_a_host_is_lost_in_training_and_the_result_is_that_of_an_undisturbed_run
     text = (tmp_path / "said").read_text()
     assert f"host {victim.name} was given up" in text, text[-3000:]
     assert not same(yard, plain)
-    assert "(run_script) runs on host" in text, "a found script that is among the sources runs where trainings do"
+    assert "(run_script aimedres train_baseline_models) runs on host" in text, (
+        "a found script that is among the sources runs where trainings do"
+    )
     log = (yard / f"logs/train_model/aimedres/{lost}.log").read_text()
     assert "took the checkpoint of step" in log and "resuming at step" in log, log
     assert holding(yard, keys["secret_key"]) == [] and not served(yard)
@@ -111,7 +113,9 @@ def test_a_host_is_lost_in_training_and_the_result_is_that_of_an_undisturbed_run
     with open(tmp_path / "mine", "w") as said:
         assert start(yard, said, "worker=me", "--forcerun", "run_script").wait(200) == 0, (tmp_path / "mine").read_text()[-3000:]
     mine = (tmp_path / "mine").read_text()
-    assert "(run_script) runs on host" in mine and "worker me: its 1 runs are done" in mine, "by a plan that hosts have not"
+    assert "(run_script aimedres train_baseline_models) runs on host" in mine and "worker me: its 1 runs are done" in mine, (
+        "by a plan that hosts have not"
+    )
 
 
 def looked(yard: Path) -> str:

@@ -1,6 +1,7 @@
 """`trainyard status`: from summary.json, heartbeats and results; nothing is asked of a running Snakemake."""
 
 import json
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Training:
 
     beat: Heartbeat
     life: Life
+    machine: str | None = None  # as the executor calls it
 
     @property
     def name(self) -> str:
@@ -74,6 +76,7 @@ def running_trainings(summary: dict[str, Any] | None, results: Path, checkpoints
         for job in (summary or {}).get("jobs", [])
         if str(job.get("rule", "")).startswith("train") and job.get("state") in ("done", "failed", "interrupted")
     }
+    machines = {(j.get("suite"), j.get("run")): j.get("machine") for j in (summary or {}).get("jobs", []) if j.get("state") == "running"}
     found = []
     for beat in [*all_heartbeats(checkpoints), *_in_a_bucket(summary)]:
         life = life_of(beat.values.get("host"), beat.values.get("pid"), beat.values.get("pid_started"))
@@ -82,7 +85,7 @@ def running_trainings(summary: dict[str, Any] | None, results: Path, checkpoints
                 continue
             if _newer(results / beat.suite / "runs" / beat.run / "train.json", beat.updated - 5):
                 continue  # its results came after its last word
-        found.append(Training(beat, life))
+        found.append(Training(beat, life, machines.get((beat.suite, beat.run))))
     return found
 
 
@@ -157,7 +160,10 @@ def _training_lines(training: Training) -> list[str]:
         ]
     host = beat.values.get("host")
     if training.life == "unknown":
-        where = f"on {host}" if host else "somewhere"
+        where = training.machine or host
+        where = f"on {where}" if where else "somewhere"
+        if beat.age <= SILENT and training.machine:
+            return [f"  {training.name}  running {where}, {seen}", f"    {words}"]
         note = "no news, which is not yet death: look there" if beat.age > SILENT else "it is not on this machine"
         return [f"  {training.name}  unknown: {where}, {seen} ({note})", f"    {words}"]
     late = "  (no news for long: does it hang?)" if beat.age > SILENT else ""
@@ -187,7 +193,9 @@ def _counted(counts: dict[str, Any]) -> str:
 
 def _label(job: dict[str, Any]) -> str:
     name = "/".join(str(job[k]) for k in ("suite", "run") if job.get(k))
-    return f"{job.get('rule')} {name}".strip()
+    machine = job.get("machine")
+    where = f"  on {machine}" if machine and job.get("state") == "running" and machine != socket.gethostname() else ""
+    return f"{job.get('rule')} {name}".strip() + where
 
 
 def _age(path: Path) -> str:
