@@ -40,14 +40,15 @@ def gpus_taken(workflow: Any) -> int:
 class Jobs:
     """The resolved configuration as the rules see it. Raises ConfigError for whatever is wrong with it."""
 
-    def __init__(self, config: dict, home: Path):
+    def __init__(self, config: dict, home: Path, told: Any = None):
+        """`told`: see config.load_config."""
         self.home, self.given = home, config
-        self.config = load_config(config, home)
+        self.config = load_config(config, home, told)
         self.runs = list_runs(self.config)
         self.slots = list_slots(self.config)
         self.ensembles = list_ensembles(self.config)
         self.scripts = list_scripts(self.config)
-        if self.config.mine is not None:
+        if self.config.mine is not None and told is None:
             refuse_unknown([(f"machines.{self.config.mine.worker}", p) for p in self.config.mine.patterns], config, home)
         if not self.runs and not self.scripts:
             raise ConfigError(self._nothing())
