@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from trainyard.command import quick_imports, run_command, thread_limit
+from trainyard.command import run_command, thread_limit, without_collector
 
 
 def main() -> None:
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def _split_files(args: argparse.Namespace) -> None:
-    with quick_imports():
+    with without_collector():
         from trainyard.data.split_lines import split_lines
 
-    result = split_lines(Path(args.source), Path(args.output), args.shards, args.eval_fraction, args.seed % 2**64, args.zip)
+        result = split_lines(Path(args.source), Path(args.output), args.shards, args.eval_fraction, args.seed % 2**64, args.zip)
     for entry in result.summary["files"]:
         print(f"{entry['file']}: {entry['rows']:,} rows, {entry['bytes'] / 1e6:.1f} MB")
     if result.refused:
