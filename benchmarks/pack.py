@@ -78,7 +78,8 @@ class Nothing:
     def hexdigest(self): return ""
 xxhash.xxh3_128 = Nothing
 import trainyard.data.mirror as mirror
-mirror.is_same = lambda out, digest: True
+mirror._Copy._read_back = lambda copy, at, size: None
+mirror._Copy.is_same = lambda copy: True
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
