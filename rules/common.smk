@@ -8,7 +8,7 @@ from snakemake.logging import logger
 from trainyard import dag
 from trainyard.config import ConfigError
 from trainyard.host import folder_lock, interrupts
-from trainyard.machines.attach import attach
+from trainyard.machines.attach import attach, told
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
@@ -16,7 +16,7 @@ from trainyard.train.found_script import may_use_gpu
 gc.set_threshold(100_000, 50, 100)
 
 try:
-    JOBS = dag.Jobs(config, HOME)
+    JOBS = dag.Jobs(config, HOME, told(workflow))
 except ConfigError as mistake:
     # "from None": a mistake in the configuration is told in one line, not in a traceback.
     raise WorkflowError(str(mistake)) from None
@@ -28,11 +28,12 @@ dag.set_shell_environment(HOME, JOBS.config.settings)
 folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
 try:
-    STORAGE = attach(workflow, HOME, logger.warning)
+    STORAGE = attach(workflow, HOME, JOBS.config, logger.warning)
 except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
+    FILES.sent = STORAGE.sent
 
 
 wildcard_constraints:

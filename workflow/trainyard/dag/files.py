@@ -28,6 +28,7 @@ class Files:
 
     def __init__(self, jobs: Jobs):
         self.jobs = jobs
+        self.sent: frozenset[str] = frozenset()  # found scripts that are on other machines, too
 
     # ---- data --------------------------------------------------------------------------------------------------
     def root(self, wildcards: Any) -> str:
@@ -113,6 +114,10 @@ class Files:
 
     def candidate_files(self, wildcards: Any) -> dict[str, list[str]]:
         return _predicted([f"results/{r.suite}/runs/{r.name}" for r in self.jobs.candidates(wildcards.suite)])
+
+    def script_here(self, wildcards: Any) -> list[str]:
+        """A found script as an input, which keeps its job on this machine; nothing where it is sent with the sources."""
+        return [path for path in [self.script(wildcards)] if path not in self.sent]
 
     def script(self, wildcards: Any) -> str:
         return next(s.path for s in self.jobs.scripts if (s.suite, s.name) == (wildcards.suite, wildcards.run))

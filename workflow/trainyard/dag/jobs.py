@@ -40,14 +40,15 @@ def gpus_taken(workflow: Any) -> int:
 class Jobs:
     """The resolved configuration as the rules see it. Raises ConfigError for whatever is wrong with it."""
 
-    def __init__(self, config: dict, home: Path):
+    def __init__(self, config: dict, home: Path, told: Any = None):
+        """`told`: see config.load_config."""
         self.home, self.given = home, config
-        self.config = load_config(config, home)
+        self.config = load_config(config, home, told)
         self.runs = list_runs(self.config)
         self.slots = list_slots(self.config)
         self.ensembles = list_ensembles(self.config)
         self.scripts = list_scripts(self.config)
-        if self.config.mine is not None:
+        if self.config.mine is not None and told is None:
             refuse_unknown([(f"machines.{self.config.mine.worker}", p) for p in self.config.mine.patterns], config, home)
         if not self.runs and not self.scripts:
             raise ConfigError(self._nothing())
@@ -76,10 +77,11 @@ class Jobs:
 
     def rest(self) -> str:
         """What a worker leaves to others, in a line; empty without a worker, or where it does everything."""
-        if not self.others:
+        mine = self.config.mine
+        if mine is None or not self.others:
             return ""
         few = ", ".join(name for _, name in self.others[:5]) + (f" and {len(self.others) - 5} more" if len(self.others) > 5 else "")
-        return f"worker {self.config.mine.worker}: its {len(self.runs) + len(self.scripts)} runs are done; left to others: {few}"
+        return f"worker {mine.worker}: its {len(self.runs) + len(self.scripts)} runs are done; left to others: {few}"
 
     @cached_property
     def models(self) -> list[str]:

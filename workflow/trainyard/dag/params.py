@@ -3,7 +3,9 @@
 A change of a param reruns the job, so nothing that only says where or how fast belongs here.
 """
 
+import hashlib
 import json
+import os
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -80,10 +82,15 @@ class Params:
     def script(self, wildcards: Any) -> str:
         settings, discover = self.jobs.config.settings, self.jobs.discover(wildcards.suite)
         given = {key: getattr(settings, key) or getattr(discover, key) for key in ("epochs", "folds", "batch_size")}
+        if (path := self.files.script(wildcards)) in self.files.sent:
+            given["source"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()  # no input file says that it was changed
         return as_json({
             "suite": wildcards.suite, "run": wildcards.run, "model": wildcards.run, "minutes": discover.minutes, **given,
             "extra_args": discover.extra_args + settings.extra_args,
         })  # fmt: skip
+
+    def script_path(self, wildcards: Any, input: Any) -> str:
+        return str(input[0]) if len(input) else os.path.relpath(self.files.script(wildcards))
 
     # ---- flags -------------------------------------------------------------------------------------------------
     # Folders come from the job's input files: under a storage these lie elsewhere.
