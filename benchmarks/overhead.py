@@ -49,11 +49,12 @@ SAVING, BEATING = 0.02, 0.01
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--size", choices=SIZES, action="append", help="only steps of this length (default: each)")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with scratch() as folder:
         train, validation = pack(folder, "train", MOST), pack(folder, "validation", HELD_OUT)
-        good = [compare(name, train, validation, folder, rounds) for name in SIZES]
+        good = [compare(name, train, validation, folder, args.rounds) for name in args.size or SIZES]
         good.append(heartbeat(folder))
     return 0 if all(good) else 1
 
