@@ -55,7 +55,8 @@ class Layer:
 
     def rows(self, place: slice) -> np.ndarray:
         """Rows of every adapter's update, (K, n, in), float32."""
-        return np.stack([(b[place] * s).astype(np.float32) @ a.astype(np.float32) for (a, b), s in zip(self.parts, self.scales)])
+        scaled = [(b[place] * s).astype(np.float32) for (_, b), s in zip(self.parts, self.scales)]
+        return np.stack([b @ a.astype(np.float32, copy=False) for b, (a, _) in zip(scaled, self.parts)])
 
     @property
     def squared_norm(self) -> float:
@@ -90,6 +91,11 @@ class Layer:
         b = self.b @ (self.weights[:, None] * (inverse @ vectors) * (size / scale))
         short = rank - len(a)
         return (np.pad(a, ((0, short), (0, 0))), np.pad(b, ((0, 0), (0, short)))) if short else (a, b)
+
+    def squared_rest(self, rank: int) -> float:
+        """‖Σ wᵢ Δi − its best approximation of a rank‖², from the norm, so that nothing the root left out is forgotten. Resolves as
+        squared_distance does."""
+        return max(0.0, self.squared_norm - float(self.eigen[0][:rank].sum()))
 
     def squared_distance(self, a: np.ndarray, b: np.ndarray) -> float:
         """‖b·a − Σ wᵢ Δi‖². Resolves a difference of 1e-8 of the norm."""

@@ -6,6 +6,7 @@ that work on the values make something that is not of low rank; their result is 
 one layer is in memory at a time.
 """
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.data.files import output_folder, sha256_file, write_json
+from trainyard.data.files import json_lines, output_folder
 from trainyard.lora.adapter import WEIGHTS, Adapter
 from trainyard.lora.adapter_config import CONFIG, AdapterError, lora_scale, with_ranks
 from trainyard.lora.certificate import LayerFigures, Measures, measure
@@ -62,7 +63,7 @@ def merge_adapters(
     if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
         raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
     with ThreadPoolExecutor(1) as background:
-        hashes = [background.submit(sha256_file, adapter.path) for adapter in adapters]
+        hashes = [background.submit(getattr, adapter, "sha256") for adapter in adapters]
         try:
             with output_folder(output) as temporary:
                 found = Merge(adapters, shares, recipe, threads, say).write(temporary)
@@ -83,7 +84,7 @@ def merge_adapters(
                     "same_file": len({h.result() for h in hashes}) < len(hashes),
                     "configs": compare_configs(adapters),
                 }
-                write_json(temporary / CERTIFICATE, certificate)
+                (temporary / CERTIFICATE).write_text(json_lines(certificate) + "\n", encoding="utf-8")
         finally:
             background.shutdown(cancel_futures=True)
     return certificate
@@ -119,7 +120,7 @@ class Merge:
                 if self.recipe.on_values:
                     self.say(f"layer {i + 1} of {len(ranks)}: {layer.name}")
             untouched = {name: write_whole(writer, self.adapters, self.shares, name) for name in self._whole()}
-        write_json(folder / CONFIG, config)
+        _write_config(folder, config)
         figures = self.measures.summary(self.recipe.on_values)
         if self.recipe.tolerance is not None and figures["relative_error"] > self.recipe.tolerance:
             raise AdapterError(
@@ -150,7 +151,7 @@ class Merge:
         for module in self.first.modules:
             self.measures.add(measure(self.layer(module), chosen.rank(module), 0.0, 0.0))
         shutil.copyfile(chosen.path, folder / WEIGHTS)
-        write_json(folder / CONFIG, {**chosen.config, "inference_mode": True})
+        _write_config(folder, {**chosen.config, "inference_mode": True})
         kinds = {tensor.dtype for tensor in chosen.tensors.values()}
         dtype = ", ".join(sorted(name for name, kind in {**OUTPUT, "float64": "F64"}.items() if kind in kinds))
         result = {"rank": max(map(chosen.rank, chosen.modules)), "exact": True, "dtype": dtype}
@@ -209,8 +210,12 @@ class Merge:
         else:
             rounding = squared_change(loaded_a, loaded_b, a, b)
         rounding *= scale**2
-        # What the distance cannot resolve is at least the rounding.
-        error = rounding if exact else max(rounding, layer.squared_distance(loaded_a.astype(np.float64), loaded_b * np.float64(scale)))
+        if approximation is not None:
+            # What the distance cannot resolve is at least the rounding.
+            error = max(rounding, layer.squared_distance(loaded_a.astype(np.float64), loaded_b * np.float64(scale)))
+        else:
+            # What the best approximation leaves out is at right angles to it and to its rounding, but for products of roundings.
+            error = rounding if exact else rounding + layer.squared_rest(rank)
         arrays = [small_a, small_b, *(encode(bias / scale, self.stored) for bias in biases)]
         return arrays, measure(layer, rank, error, rounding, approximation)
 
@@ -229,3 +234,7 @@ class Merge:
                 yield place, merge(layer.rows(place), first)
 
         return approximate(blocks, layer.out_width, layer.a, rank)
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

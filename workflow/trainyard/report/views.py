@@ -264,6 +264,19 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """The merges of a model's seeds together: `figures` (mean, low, high) of those shown, and what they are held against, with
+    `each` seed's own difference; the intervals are over seeds."""
+
+    model: str
+    merges: tuple[str, ...]
+    kinds: str
+    figures: dict[str, tuple[float, float | None, float | None]]
+    rivals: tuple[Rival, ...]
+    each: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Planned:
     """plan.json; and of its runs that are done since, by (suite, run): the hours they took, when they began, counted from the first of
     them, and the machine where (empty: none of the plan's)."""
