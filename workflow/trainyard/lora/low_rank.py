@@ -120,9 +120,10 @@ def square_root(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squared_change(a: np.ndarray, b: np.ndarray, old_a: np.ndarray, old_b: np.ndarray) -> float:
-    """‖b·a − old_b·old_a‖² of factors that hardly differ: (b − old_b)·a + old_b·(a − old_a), so nothing cancels."""
-    left, right = np.concatenate([b - old_b, old_b], 1, dtype=np.float64), np.concatenate([a, a - old_a], dtype=np.float64)
-    return max(0.0, float(np.vdot(left.T @ left, right @ right.T)))
+    """‖b·a − old_b·old_a‖² of factors that hardly differ: ‖(b − old_b)·old_a + b·(a − old_a)‖², so nothing cancels."""
+    more_a, more_b, b = a - old_a, b - old_b, b.astype(np.float64)
+    square = np.vdot(more_b.T @ more_b, old_a @ old_a.T) + np.vdot(b.T @ b, more_a @ more_a.T)
+    return max(0.0, float(square + 2 * np.vdot(more_b.T @ b, old_a @ more_a.T)))
 
 
 def squared_change_of_b(b: np.ndarray, old_b: np.ndarray, gram_a: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ def merge_adapters(
     check_together(adapters, recipe.mixed, recipe.same_base)
     if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
         raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
-    with ThreadPoolExecutor(1) as background:
-        hashes = [background.submit(getattr, adapter, "sha256") for adapter in adapters]
+    with ThreadPoolExecutor(threads) as pool:
+        hashes = [pool.submit(getattr, adapter, "sha256") for adapter in adapters]
         try:
             with output_folder(output) as temporary:
-                found = Merge(adapters, shares, recipe, threads, say).write(temporary)
+                found = Merge(adapters, shares, recipe, partial(in_order, pool=pool, ahead=2 * threads), say).write(temporary)
                 certificate = {
                     "strategy": strategy,
                     "base_model": adapters[0].config.get("base_model_name_or_path"),
@@ -86,15 +87,16 @@ def merge_adapters(
                 }
                 (temporary / CERTIFICATE).write_text(json_lines(certificate) + "\n", encoding="utf-8")
         finally:
-            background.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
     return certificate
 
 
 class Merge:
-    """One merge: adapters, their shares, and what is asked."""
+    """One merge: adapters, their shares, what is asked, and how a function is mapped over the layers (see in_order)."""
 
-    def __init__(self, adapters: list[Adapter], shares: np.ndarray, recipe: Recipe, threads: int, say: Callable[[str], None]):
-        self.adapters, self.shares, self.recipe, self.threads, self.say = adapters, shares, recipe, threads, say
+    def __init__(self, adapters: list[Adapter], shares: np.ndarray, recipe: Recipe, over: Callable[..., Iterator[Any]],
+                 say: Callable[[str], None]):  # fmt: skip
+        self.adapters, self.shares, self.recipe, self.over, self.say = adapters, shares, recipe, over, say
         self.first, self.stored = adapters[0], OUTPUT[recipe.dtype]
         self.counting = [adapter for adapter, share in zip(adapters, shares) if share > 0]
         self.measures = Measures(shares)
@@ -113,7 +115,7 @@ class Merge:
         whole = [(name, self.first.tensors[name].dtype, self.first.tensors[name].shape) for name in self._whole()]
         with TensorWriter(folder / WEIGHTS, [*self._entries(ranks), *whole], self.first.metadata) as writer:
             jobs = [(module, rank, lora_scale(config, module)) for module, rank in ranks.items()]
-            for i, (arrays, layer) in enumerate(in_order(self._merged_layer, jobs, self.threads)):
+            for i, (arrays, layer) in enumerate(self.over(self._merged_layer, jobs)):
                 for array in arrays:
                     writer.write(array)
                 self.measures.add(layer)
@@ -171,7 +173,7 @@ class Merge:
         if self.recipe.tolerance is None:
             return full
         # What rounding to the result's type adds is not known yet, and small beside any tolerance that makes sense.
-        least = rank_within(list(in_order(lambda module: self.layer(module).spectrum, full, self.threads)), self.recipe.tolerance)
+        least = rank_within(list(self.over(lambda module: self.layer(module).spectrum, full)), self.recipe.tolerance)
         return {module: min(rank, least) for module, rank in full.items()}
 
     def _sides(self, module: str) -> tuple[int, int]:
