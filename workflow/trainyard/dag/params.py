@@ -65,8 +65,8 @@ class Params:
 
     def merge(self, wildcards: Any) -> str:
         run, model = self.jobs.run_of(wildcards), self.jobs.model_of(wildcards)
-        merged = f"{run.model}-merged"
-        settings = {**run_settings(self.jobs.config, run), "run": merged, "model": merged, "shard": 0}
+        names = {"run": run.merged, "model": f"{run.model}-merged"}
+        settings = {**run_settings(self.jobs.config, run), **names, "shard": 0}
         return as_json({**settings, "merge": model.merge.model_dump(mode="json")})
 
     def promotion(self, wildcards: Any) -> str:
@@ -100,7 +100,13 @@ class Params:
         if not self.jobs.is_lora(wildcards.suite, name):
             return ""
         given = self.jobs.model(wildcards.suite, name).base_model
-        return f"--base-model {shlex.quote(given or str(Path(str(input.base[0])).parent))}"
+        return f"--base-model {shlex.quote(given or _base_folder(input))}"
+
+    def trained_base_flags(self, wildcards: Any, input: Any) -> str:
+        """The same, and where the built base lies elsewhere (under a storage), the name that the adapter is to know it by."""
+        flag, run = self.base_flag(wildcards, input), self.jobs.run_of(wildcards)
+        name = f"results/{run.suite}/base/{run.model}"
+        return f"{flag} --base-name {shlex.quote(name)}" if input.base and _base_folder(input) != name else flag
 
     def shard_folders(self, adapters: str) -> Callable[[Any, Any], list[str]]:
         """The folders of a model's shards; `adapters` names the input with their adapters."""
@@ -183,6 +189,11 @@ class Params:
 def _weights(weights: str | tuple[float, ...]) -> str | None:
     """By 1 / validation loss is what the command does unasked."""
     return " ".join(f"{w:.17g}" for w in weights) if isinstance(weights, tuple) else weights if weights == "samples" else None
+
+
+def _base_folder(input: Any) -> str:
+    """Where the built base of a job lies."""
+    return str(Path(str(input.base[0])).parent)
 
 
 def _folders(name: str, wildcards: Any, input: Any) -> list[str]:
