@@ -140,4 +140,5 @@ def partial_report():
             run(PARAMS.fetch_command(STORAGE.prefix))
         for command in PARAMS.partial_commands():
             run(command)
+    dag.mark_partial(workflow, PARAMS.partial_outputs())
     print(log.read_text(), end="", flush=True)

@@ -233,7 +233,7 @@ def test_a_split_with_nothing_left_is_one_clear_error_and_leaves_nothing(tmp_pat
 def test_a_disk_that_would_not_hold_it_is_said_before_it_is_full(tmp_path: Path, monkeypatch) -> None:
     root = numbers(tmp_path, 300)
     monkeypatch.setattr(copy_folder, "free_bytes", lambda path: 1000)
-    with pytest.raises(DataError, match="GB are missing; make room"):
+    with pytest.raises(DataError, match="kB are missing; make room"):
         run(root, settings())
     assert list((tmp_path / "packs").iterdir()) == []
 

@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import quick_imports, run_command, thread_limit
 
 
 def main() -> None:
@@ -43,7 +43,8 @@ def main() -> None:
 
 
 def _split_files(args: argparse.Namespace) -> None:
-    from trainyard.data.split_lines import split_lines
+    with quick_imports():
+        from trainyard.data.split_lines import split_lines
 
     result = split_lines(Path(args.source), Path(args.output), args.shards, args.eval_fraction, args.seed % 2**64, args.zip)
     for entry in result.summary["files"]:

@@ -77,10 +77,11 @@ class Jobs:
 
     def rest(self) -> str:
         """What a worker leaves to others, in a line; empty without a worker, or where it does everything."""
-        if not self.others:
+        mine = self.config.mine
+        if mine is None or not self.others:
             return ""
         few = ", ".join(name for _, name in self.others[:5]) + (f" and {len(self.others) - 5} more" if len(self.others) > 5 else "")
-        return f"worker {self.config.mine.worker}: its {len(self.runs) + len(self.scripts)} runs are done; left to others: {few}"
+        return f"worker {mine.worker}: its {len(self.runs) + len(self.scripts)} runs are done; left to others: {few}"
 
     @cached_property
     def models(self) -> list[str]:

@@ -174,6 +174,11 @@ class Params:
         ])  # fmt: skip
         return commands
 
+    def partial_outputs(self) -> list[str]:
+        """Files that those commands write, and that a job writes when all goes well."""
+        suites = [f"results/{suite}/comparison.{kind}" for suite in self.jobs.active_suites() for kind in ("csv", "json")]
+        return [*suites, "results/report/index.html", "results/report/STATUS.md"]
+
 
 def _weights(weights: str | tuple[float, ...]) -> str | None:
     """By 1 / validation loss is what the command does unasked."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
 from trainyard.data.sources import MountGone
-from trainyard.data.storage import free_bytes
+from trainyard.data.storage import free_bytes, size
 
 WORK = ".copy"
 
@@ -72,6 +72,6 @@ def check_room(output: Path, packed_bytes: int, packed: int, splits: Sequence[st
     free = free_bytes(output)
     if need > free:
         raise DataError(
-            f"{output}: the packs need about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            f"{(need - free) / 1e9:.1f} GB are missing; make room, use subset_size or smaller features"
+            f"{output}: the packs need about {size(need)}, {size(free)} are free: "
+            f"{size(need - free)} are missing; make room, use subset_size or smaller features"
         )

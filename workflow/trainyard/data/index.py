@@ -25,10 +25,11 @@ import numpy as np
 
 from trainyard.config.base import nearest
 from trainyard.config.features import FEATURES
-from trainyard.config.load import validate
 from trainyard.config.schema import Dataset
+from trainyard.config.validation import validate
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
 from trainyard.data.arrow import ROW_GROUP, make_table, number_column
+from trainyard.data.columns import Column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.lines import scan_files
@@ -108,16 +109,19 @@ def write_index(table, path: str | os.PathLike) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
+def open_index(path: str | os.PathLike) -> tuple[dict[str, Column], dict[str, Any]]:
+    """Columns of an index that are read as they are looked at, so that memory does not grow with the samples, and its metadata. Raises
+    DataError."""
+    file = _parquet(path)
+    return {name: Column(file, name) for name in COLUMNS}, _metadata(file)
+
+
 def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tuple[dict[str, Any], dict[str, Any]]:
     """Columns as lists (of numbers as arrays), equal texts shared, and the metadata of an index. Raises DataError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    file = _parquet(path)
     try:
-        file = pq.ParquetFile(path)
-        missing = [c for c in COLUMNS if c not in file.schema_arrow.names]
-        if missing:
-            raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
         out: dict[str, Any] = {name: array("q") if name in ("row", "size") else [] for name in columns}
         shared: dict[str, str] = {}
         for batch in file.iter_batches(ROW_GROUP, columns=list(columns)):
@@ -130,8 +134,29 @@ def read_index(path: str | os.PathLike, columns: Sequence[str] = COLUMNS) -> tup
                     values = [i if i == v else v for i, v in zip(ids, values)]
                 out[name].extend(values)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py") from None
-    return out, json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))
+        raise _unreadable(path, error) from None
+    return out, _metadata(file)
+
+
+def _parquet(path: str | os.PathLike) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from None
+    if missing := [c for c in COLUMNS if c not in file.schema_arrow.names]:
+        raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
+    return file
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> DataError:
+    return DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py")
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))
 
 
 def _files(root: Path, dataset: Dataset) -> Samples:

@@ -3,7 +3,6 @@ same on any machine, and a group is never divided (but by shards, whose sizes ar
 
 import hashlib
 import os
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from trainyard.config.schema import Dataset
 from trainyard.data.arrow import ROW_GROUP, make_table, number_column, text_column
+from trainyard.data.columns import Coded
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.shards import shard_edges
@@ -211,14 +211,14 @@ def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, Sequen
     """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it belongs to another index."""
     import pyarrow.parquet as pq
 
-    out: dict[str, Any] = {"split": [], "fold": array("i"), "inner": array("b"), "shard": array("i")}
+    out: dict[str, Any] = {"split": Coded(), "fold": array("i"), "inner": array("b"), "shard": array("i")}
     at = 0
     for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
         if batch["id"].to_pylist() != ids[at : at + len(batch)]:
             break
         at += len(batch)
         for name, values in out.items():
-            values.extend(map(sys.intern, batch[name].to_pylist()) if name == "split" else batch[name].to_pylist())
+            values.extend(batch[name].to_pylist())
     if at != len(ids):
         raise DataError(f"{path}: does not belong to this index (other samples, or another order); divide again with split_dataset.py")
     return out

@@ -17,7 +17,9 @@ from trainyard.report.charts.spark import spark
 from trainyard.report.loose import inner
 from trainyard.report.markup import TEMPLATES, content_policy, plain_environment, soft
 from trainyard.report.plan_view import plan_view
-from trainyard.report.views import Candidate, Difference, Merge, Report, Rival, Run, Sample, Suite
+from trainyard.report.views.merges import Candidate, Merge, Rival, Sample
+from trainyard.report.views.runs import Difference, Run
+from trainyard.report.views.whole import Report, Suite
 
 FIGURES = {"valid_json": "valid JSON", "seconds_an_answer": "seconds an answer", "memory_gb": "memory, GB", "megabytes": "size, MB"}
 

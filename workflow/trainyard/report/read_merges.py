@@ -7,7 +7,8 @@ from typing import Any
 
 from trainyard.report.certificate_facts import certificate_facts, input_facts
 from trainyard.report.loose import Loose, inner, number, objects, whole, words
-from trainyard.report.views import Candidate, Gate, Merge, Model, Rival, Sample
+from trainyard.report.views.merges import Candidate, Gate, Merge, Rival, Sample
+from trainyard.report.views.runs import Model
 
 ORDER = {"base": 0, "shard": 1, "merge": 2}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from trainyard.report.gather import gathered_as
 from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
-from trainyard.report.views import Difference, History, Model, Run, Score
+from trainyard.report.views.runs import Difference, History, Model, Run, Score
 
 # What a model says of its own training, for people.
 SAID = {"rows_too_long": "rows longer than max_length, left out whole", "packing": "packed"}
