@@ -34,7 +34,7 @@ def test_two_people_join_in_a_bucket(tmp_path):
 
         joined = person(tmp_path / "joined")
         planned = call(joined, *BUCKET, "-n", keys=told)
-        assert planned.returncode == 0 and not {"train_model", "run_script"} & set(planned.stdout.split()), planned.stdout[-3000:]
+        assert planned.returncode == 0 and "3 jobs would run" in planned.stdout, planned.stdout[-3000:]
         done = call(joined, *BUCKET, keys=told)
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         assert {path: path.stat().st_mtime_ns for path in runs.glob("*/train.json")} == before, "nothing is trained again"
