@@ -33,7 +33,7 @@ except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
-    FILES.sent = STORAGE.sent
+    FILES.sent, FILES.stored = STORAGE.sent, True
 
 
 wildcard_constraints:

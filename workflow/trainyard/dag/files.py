@@ -29,6 +29,7 @@ class Files:
     def __init__(self, jobs: Jobs):
         self.jobs = jobs
         self.sent: frozenset[str] = frozenset()  # found scripts that are on other machines, too
+        self.stored = False  # whether files go through a storage
 
     # ---- data --------------------------------------------------------------------------------------------------
     def root(self, wildcards: Any) -> str:
