@@ -33,7 +33,7 @@ except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
-    FILES.sent = STORAGE.sent
+    FILES.sent, FILES.stored = STORAGE.sent, True
 
 
 wildcard_constraints:
@@ -41,6 +41,7 @@ wildcard_constraints:
     dataset=dag.one_of(JOBS.datasets),
     model=dag.one_of(JOBS.models),
     run=dag.one_of(JOBS.run_names),
+    merge=dag.one_of(JOBS.merge_names),
     strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 

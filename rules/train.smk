@@ -65,7 +65,7 @@ rule train_model:
         batch=PARAMS.run_value("batch_size"),
         lr=PARAMS.run_value("lr"),
         seed=PARAMS.run_value("seed"),
-        base=PARAMS.base_flag,
+        base=PARAMS.trained_base_flags,
         code=PARAMS.code("train_model"),
     shell:
         'exec python "$SCRIPTS"/train_model.py --settings {params.settings:q} --train {input.train:q}'

@@ -16,9 +16,12 @@ T = TypeVar("T")
 
 
 def can_fork() -> bool:
-    """Whether there is a core for a second process, and nothing that a fork would leave half done: no other thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # macOS: its libraries do not survive a fork
-    return cores > 1 and threading.active_count() == 1
+    """Whether a core is free for a second process, and nothing would be left half done by a fork: no other thread."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS: its libraries do not survive a fork
+        return False
+    cores = len(os.sched_getaffinity(0))
+    # Two processes take a quarter more of the processors: no gain where others keep them busy.
+    return cores > 1 and os.getloadavg()[0] < (os.cpu_count() or 1) - 0.25 and threading.active_count() == 1
 
 
 @contextmanager
