@@ -13,7 +13,7 @@ import numpy as np
 from trainyard.data.files import replacing
 from trainyard.data.growing import GrowingFile
 
-ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: json.dumps with arguments makes one a row
+quote = json.encoder.encode_basestring  # all values of a packed row are texts, so that it is written by quoting them
 
 
 class ChatPack:
@@ -86,8 +86,9 @@ class ChatWriter:
         row = {name: ragged[name] for name in ("id", "group", "prompt", "answer")}
         if ragged.get("messages"):
             row["messages"] = ragged["messages"]
+        text = "{" + ",".join(f'"{name}":{quote(value)}' for name, value in row.items()) + "}"
         try:
-            line = ENCODER.encode(row).encode()
+            line = text.encode()
         except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
             line = json.dumps(row, separators=(",", ":")).encode()
         self._lines().append(line + b"\n")
