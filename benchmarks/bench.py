@@ -63,6 +63,8 @@ def command(
     least the 9 MB of the starter.
     """
     argv = [os.fspath(a) for a in argv]
+    # Python keeps what it has compiled, unless it is told not to: nobody starts a command that is compiled anew each time.
+    env = {k: v for k, v in (os.environ if env is None else env).items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run() -> Run:
         with TemporaryDirectory() as logs, open(Path(logs, "out"), "w+b") as log:

@@ -9,7 +9,7 @@ from snakemake.logging import logger
 from trainyard import dag
 from trainyard.config import ConfigError
 from trainyard.host import folder_lock, interrupts
-from trainyard.machines.attach import attach
+from trainyard.machines.attach import attach, told
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
@@ -19,7 +19,7 @@ gc.set_threshold(300_000, 50, 100)
 atexit.register(gc.freeze)
 
 try:
-    JOBS = dag.Jobs(config, HOME)
+    JOBS = dag.Jobs(config, HOME, told(workflow))
 except ConfigError as mistake:
     # "from None": a mistake in the configuration is told in one line, not in a traceback.
     raise WorkflowError(str(mistake)) from None
@@ -31,11 +31,12 @@ dag.set_shell_environment(HOME, JOBS.config.settings)
 folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
 try:
-    STORAGE = attach(workflow, HOME, logger.warning)
+    STORAGE = attach(workflow, HOME, JOBS.config, logger.warning)
 except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
+    FILES.sent, FILES.stored = STORAGE.sent, True
 
 
 wildcard_constraints:
@@ -43,6 +44,7 @@ wildcard_constraints:
     dataset=dag.one_of(JOBS.datasets),
     model=dag.one_of(JOBS.models),
     run=dag.one_of(JOBS.run_names),
+    merge=dag.one_of(JOBS.merge_names),
     strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 
@@ -142,4 +144,5 @@ def partial_report():
             run(PARAMS.fetch_command(STORAGE.prefix))
         for command in PARAMS.partial_commands():
             run(command)
+    dag.mark_partial(workflow, PARAMS.partial_outputs())
     print(log.read_text(), end="", flush=True)

@@ -16,7 +16,7 @@ from trainyard.models.registry import architecture
 from trainyard.report.charts.attention import attention, png
 from trainyard.report.loose import Loose
 from trainyard.report.read_more import read_attention
-from trainyard.report.views import Model, Run
+from trainyard.report.views.runs import Model, Run
 
 
 @pytest.mark.parametrize(("name", "steps", "places"), [("transformer", 5, 1), ("magvit", 2, 4)])

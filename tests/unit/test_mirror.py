@@ -85,13 +85,13 @@ def test_a_full_disk_is_said_and_the_copy_goes_on_where_there_is_room(tmp_path: 
         pytest.skip(why)
     source, local = make_source(tmp_path, 120), tmp_path / "local"
     local.mkdir()
-    with pytest.raises(DataError, match="GB are missing; make room, or copy a --subset"):
+    with pytest.raises(DataError, match=r"needs \d\.\d MB more, 1 kB are free: \d\.\d MB are missing; make room, or copy a --subset"):
         monkeypatch.setattr("trainyard.data.mirror.free_bytes", lambda path: 1000)
         mirror(source, local, [], None, 0, 4, 1 << 20)
     monkeypatch.setattr("trainyard.data.mirror.free_bytes", lambda path: 1 << 40)
     assert fuse_mount.libc.mount(b"tmpfs", os.fsencode(local), b"tmpfs", 0, b"size=1m") == 0
     try:
-        with pytest.raises(DataError, match="the disk is full after 0.00 GB; make room and run again"):
+        with pytest.raises(DataError, match=r"the disk is full after [\d.]+ [kM]B; make room and run again"):
             mirror(source, local, [], None, 0, 4, 1 << 20)
         assert not (local / ".copying").exists() and recorded(local)
         saved = tmp_path / "saved"
@@ -122,3 +122,27 @@ def test_what_cannot_be_copied_is_listed_and_the_rest_goes_on(tmp_path: Path, mo
     assert result["copied"] == 6 and result["refused"] == 4
     for words in ("empty file", "link out of the root", "not a regular file", "more than the"):
         assert words in listed
+
+
+@pytest.mark.parametrize("lie", ["changed", "short"])
+def test_a_disk_that_gives_back_other_bytes_is_found(tmp_path: Path, monkeypatch, lie: str) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / "far" / name).write_bytes(name.encode() * 200_000)  # several blocks
+    real = os.preadv
+
+    def preadv(file: int, buffers, at: int) -> int:
+        count = real(file, buffers, at)
+        if at == 0 or b"b.b" not in bytes(buffers[0][:8]):
+            return count
+        if lie == "short":
+            return 0
+        buffers[0][count // 2] ^= 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    result = mirror(tmp_path / "far", tmp_path / "near", [], None, 0, 2, 1 << 30)
+    assert (result["copied"], result["refused"]) == (1, 1)
+    assert "b.bin,the copy differs from what was read" in (tmp_path / "near" / "quarantine.csv").read_text()
+    assert (tmp_path / "near" / "a.bin").read_bytes() == (tmp_path / "far" / "a.bin").read_bytes()
+    assert not (tmp_path / "near" / "b.bin").exists()

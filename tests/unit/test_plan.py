@@ -19,8 +19,9 @@ from trainyard.dag.follow import Follow
 from trainyard.dag.jobs import Jobs
 from trainyard.plan import exact
 from trainyard.plan.actual import compare, corrected
+from trainyard.plan.build import build
 from trainyard.plan.make import make_plan
-from trainyard.plan.problem import NoPlan, Problem, Task, build
+from trainyard.plan.problem import NoPlan, Problem, Task
 from trainyard.plan.schedule import schedule
 from trainyard.plan.search import Goal, Loads, longest_first
 from trainyard.plan.solve import find_plan

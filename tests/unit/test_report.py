@@ -17,7 +17,8 @@ from trainyard.report.charts.svg import Scale, tag
 from trainyard.report.collect import collect, read_jobs
 from trainyard.report.page import render
 from trainyard.report.status_page import plain, status_page
-from trainyard.report.views import Difference, Job
+from trainyard.report.views.runs import Difference
+from trainyard.report.views.whole import Job
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "build_report.py"

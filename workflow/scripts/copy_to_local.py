@@ -15,7 +15,7 @@ import os
 import signal
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import run_command, thread_limit, without_collector
 
 
 def main() -> None:
@@ -54,9 +54,11 @@ def main() -> None:
 
 
 def _pack(args: argparse.Namespace) -> None:
-    from trainyard.config.jobs import read_settings
-    from trainyard.data.copy import Limits, LocalCopy
-    from trainyard.data.storage import read_threads
+    with without_collector():
+        import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
+        from trainyard.config.jobs import read_settings
+        from trainyard.data.copy import Limits, LocalCopy
+        from trainyard.data.storage import read_threads
 
     root = Path(args.root).expanduser()
     reads = args.reads or read_threads(root)
@@ -73,8 +75,9 @@ def _pack(args: argparse.Namespace) -> None:
 
 
 def _copy_raw(args: argparse.Namespace) -> None:
-    from trainyard.data.mirror import mirror
-    from trainyard.data.storage import read_threads
+    with without_collector():
+        from trainyard.data.mirror import mirror
+        from trainyard.data.storage import read_threads
 
     source = Path(args.source).expanduser()
     result = mirror(

@@ -131,8 +131,8 @@ class Conductor:
         return self._outlook[1]
 
     def _machine(self, job: Job) -> None:
-        """Which machine ran a training; itself says so, wherever it ran."""
-        beat = self.heartbeat(job)
+        """Which machine ran a training, where the executor has not said it; itself says so, wherever it ran."""
+        beat = self.heartbeat(job) if job.machine is None else None
         if beat is not None and isinstance(beat.values.get("host"), str):
             job.machine = beat.values["host"]
 

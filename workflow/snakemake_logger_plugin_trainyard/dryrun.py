@@ -31,7 +31,7 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, comma
             groups.setdefault((_general(_why(job, by_id), job), job.suite or "" if job.run else ""), []).append(job)
         told = None
         for (why, suite), group in sorted(groups.items(), key=lambda item: (follows_only(item[1][0].why), item[0])):
-            if why != told:
+            if why and why != told:  # with --quiet Snakemake tells no reasons
                 follows = follows_only(group[0].why)
                 lines += [paint(line, "dim" if follows else "yellow") for line in wrap(why, 2)]
                 told = why

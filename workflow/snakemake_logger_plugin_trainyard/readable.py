@@ -21,7 +21,7 @@ def readable_reason(why: str) -> str:
     """One line. The cause comes before its consequences: what only follows from another job is left out where there is a cause."""
     parts = _parts(why)
     causes = [text for text, follows in parts if not follows]
-    return "; ".join(causes or [text for text, _ in parts]) or "no reason given"
+    return "; ".join(causes or [text for text, _ in parts])
 
 
 def follows_only(why: str) -> bool:

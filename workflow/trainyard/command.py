@@ -1,10 +1,12 @@
 """What every command shares: errors in one line, a log an attempt, capped threads."""
 
+import gc
 import importlib
 import os
 import sys
-import traceback
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,8 @@ def run_command(main: Callable[[], int | None]) -> None:
         code = 130
     except PERSONAL as error:
         if os.environ.get("TRAINYARD_DEBUG") or not str(error) or _from_a_library(error):
+            import traceback
+
             traceback.print_exc()
         print(f"error: {one_line(error)}", file=sys.stderr)
         code = 1
@@ -39,6 +43,8 @@ def _from_a_library(error: BaseException) -> bool:
     """A bare ValueError or RuntimeError that no `raise` of ours said: a bug to be found, not a word to a person."""
     if type(error) not in (ValueError, RuntimeError) or error.__traceback__ is None:
         return False
+    import traceback
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     ours = Path(place.filename).resolve().is_relative_to(Path(__file__).resolve().parents[1])
     return not (ours and (place.line or "").startswith("raise"))
@@ -50,6 +56,16 @@ def one_line(error: BaseException) -> str:
         names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n)
         return f"{names}: {error.strerror}" if names else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def share_of_machine(parser: ArgumentParser) -> None:
+    """Arguments of every command that trains: what it may take of its machine, and whom it must not outlive."""
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument(
+        "--watch-parent", type=int, nargs="?", const=os.getppid(), metavar="PID",
+        help="save, where it can, and stop when the process that started this one (or PID) is gone",
+    )  # fmt: skip
 
 
 def attempt_log(log: str | None) -> None:
@@ -81,6 +97,19 @@ def thread_limit(threads: int) -> None:
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Imports, and work that makes no cycles, without the garbage collector, which would look through all of it over and over:
+    a quarter of what imports take. What is alive in the end stays for the life of the process; it is not looked at afterwards either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def by_name(module: str) -> ModuleType:

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from trainyard.config.base import ConfigError
-from trainyard.config.load import merge
+from trainyard.config.validation import merge
 
 
 def read_config(home: Path, files: list[Path], words: list[str]) -> dict[str, Any]:

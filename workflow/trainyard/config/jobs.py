@@ -6,8 +6,9 @@ from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import ConfigError, Frozen
-from trainyard.config.load import Config, validate
+from trainyard.config.load import Config
 from trainyard.config.runs import Run
+from trainyard.config.validation import validate
 
 # Machine matters: they change what a run costs, not what it learns, so they stay out of its settings.
 MACHINE = {"threads", "mem_mb", "cap_memory", "runtime", "gpu", "hours", "stated"}

@@ -1,16 +1,17 @@
 """Reading the configuration: suite files, scale, overlay, command line; and one clear message for any mistake."""
 
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.base import ConfigError, Frozen, nearest
 from trainyard.config.features import FEATURES
 from trainyard.config.schema import Settings, Suite
 from trainyard.config.together import with_promotion
+from trainyard.config.validation import merge, validate
+from trainyard.config.worker import Slice, worker_slice
 
 LISTS = ("suites", "only", "exclude", "extra_args")
 
@@ -20,21 +21,15 @@ class Config(Frozen):
 
     settings: Settings
     suites: dict[str, Suite]
-    mine: Any = None  # worker.Slice
+    mine: Slice | None = None
+    told: Any = None  # elsewhere.Told: what the first call found, where this is a job's on another machine
 
 
-def merge(low: dict, high: dict) -> dict:
-    """`high` over `low`: mappings key by key, everything else replaced."""
-    out = dict(low)
-    for key, value in high.items():
-        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
-
-
-def load_config(config: dict[str, Any], home: Path) -> Config:
+def load_config(config: dict[str, Any], home: Path, told: Any = None) -> Config:
     """Resolve Snakemake's `config` (config.yaml, overlays and --config, already merged).
 
-    `home` is the repository. Suite files are config/suites/<name>.yaml below it. Raises ConfigError.
+    `home` is the repository. Suite files are config/suites/<name>.yaml below it. `told` (elsewhere.Told): this is a job's call on another
+    machine, where raw data and the plan are not. Raises ConfigError.
     """
     known = {p.stem: p for p in sorted((home / "config" / "suites").glob("*.yaml"))}
     fields = set(Settings.model_fields)
@@ -50,11 +45,9 @@ def load_config(config: dict[str, Any], home: Path) -> Config:
         overlay = config.get(name) or {}
         if not isinstance(overlay, dict):
             raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
-        suites[name] = _suite(name, home, overlay, settings)
-    if settings.worker is None:
-        return Config(settings=settings, suites=suites)
-    from trainyard.config.worker import worker_slice
-
+        suites[name] = _suite(name, home, overlay, settings, elsewhere=told is not None)
+    if told is not None:
+        return Config(settings=settings, suites=suites, mine=told.mine, told=told)
     return Config(settings=settings, suites=suites, mine=worker_slice(settings, home))
 
 
@@ -75,7 +68,7 @@ def _read(path: Path, name: str) -> dict:
     return data
 
 
-def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
+def _suite(name: str, home: Path, overlay: dict, settings: Settings, elsewhere: bool = False) -> Suite:
     file = f"config/suites/{name}.yaml"
     data = _read(home / file, file)
     scales = data.pop("scales", {})
@@ -103,7 +96,7 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
         if settings.subset_size:
             update["subset_size"] = settings.subset_size
         datasets[key] = dataset.model_copy(update=update)
-        if dataset.root and not Path(dataset.root).expanduser().exists():
+        if dataset.root and not elsewhere and not Path(dataset.root).expanduser().exists():
             raise ConfigError(f"{name}.datasets.{key}.root: no such file or folder: {dataset.root}; mount it or correct the path")
     discover = suite.discover
     if discover and not Path(discover.root).expanduser().is_dir() and (home / discover.root).is_dir():
@@ -135,35 +128,3 @@ def _check_models(name: str, suite: Suite) -> None:
 def _with_overrides(model, settings: Settings):
     update = {k: getattr(settings, k) for k in ("epochs", "batch_size", "seeds") if getattr(settings, k) is not None}
     return model.model_copy(update=update)
-
-
-def validate(kind: type[BaseModel], data: dict, where: str):
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = [str(p) for p in first["loc"]]
-        key = ".".join(path) or "(top)"
-        if first["type"] == "extra_forbidden":
-            message = f"unknown key '{path[-1]}'{nearest(path[-1], _keys_at(kind, first['loc'][:-1]))}"
-        elif first["type"] == "missing":
-            message = "is missing"
-        else:
-            message = first["msg"].removeprefix("Value error, ")
-            if first["type"] != "value_error":
-                message += f", found {first['input']!r}"
-        more = error.error_count() - 1
-        raise ConfigError(f"{where}: {key}: {message}" + (f" (and {more} more)" if more else "")) from None
-
-
-def _keys_at(kind: Any, loc: tuple) -> list[str]:
-    """Names of the fields that are allowed at a place below a config class."""
-    current = kind
-    for part in loc:
-        current = current.model_fields[part].annotation if _is_model(current) else (get_args(current) or (None, None))[1]
-        current = next((a for a in get_args(current) if _is_model(a)), current) if get_origin(current) is not dict else current
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from trainyard.config.base import ConfigError, Frozen, nearest
-from trainyard.config.load import merge, validate
+from trainyard.config.validation import merge, validate
 
 FINITE: Any = {**Frozen.model_config, "allow_inf_nan": False}
 

@@ -163,6 +163,7 @@ class Discover(Frozen):
     extra_args: tuple[str, ...] = Field((), description="passed on to every script, before those given for all")
     threads: int = Field(1, ge=1, description="CPU threads of a script")
     mem_mb: int = Field(1500, ge=1, description="memory of a script, MB, for the scheduler")
+    stay: bool = Field(False, description="scripts run where snakemake is called, where their data are, though other machines take jobs")
 
 
 class Promote(Frozen):

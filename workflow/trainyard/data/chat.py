@@ -237,7 +237,10 @@ class ChatWriter:
         lines = self._lines()
         lines.close()
         with replacing(self.path) as temporary:
-            shutil.copyfile(lines.path, temporary)
+            try:
+                os.link(lines.path, temporary)
+            except OSError:  # a file system without links
+                shutil.copyfile(lines.path, temporary)
         self._finished = True
 
     def __exit__(self, kind, *_):

@@ -10,8 +10,11 @@ import contextlib
 import errno
 import json
 import time
-from collections.abc import Mapping
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,18 @@ import numpy as np
 
 from trainyard.config.schema import Dataset
 from trainyard.data.copy_folder import check_room, put_into_place, work_folder
-from trainyard.data.copy_part import CopyPart
+from trainyard.data.copy_part import CopyPart, pack_names
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import write_json
-from trainyard.data.index import find_table, read_index, typed_dataset
+from trainyard.data.index import find_table, typed_dataset
+from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
-from trainyard.data.loading import FileLoader, RowLoader, Sample, TableLoader
+from trainyard.data.loading import FileLoader, Given, RowLoader, Sample, TableLoader, files_of_rows
 from trainyard.data.names import from_text
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
-from trainyard.data.split import read_splits
+from trainyard.data.split_file import read_splits
+from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
@@ -59,7 +64,7 @@ class LocalCopy:
     def __init__(self, root: Path, index: str, splits: str, settings: Mapping[str, Any], limits: Limits, reader: str | None = None):
         self.root, self.settings, self.limits, self.paths = Path(root).expanduser(), settings, limits, (index, splits)
         self.dataset: Dataset = typed_dataset(settings)
-        self.index, self.index_meta = read_index(index)
+        self.index, self.index_meta = open_index(index)
         self.splits = read_splits(splits, self.index["id"])
         name = self.dataset.format
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
@@ -91,7 +96,7 @@ class LocalCopy:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            full = f"{output}: the disk is full after {self.tally.bytes_packed / 1e9:.2f} GB; make room, or use subset_size"
+            full = f"{output}: the disk is full after {size(self.tally.bytes_packed)}; make room, or use subset_size"
             raise DataError(full) from None
         return result
 
@@ -104,22 +109,31 @@ class LocalCopy:
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
             journal.open()
-            for split in PRIORITY:
-                rows = [i for i, s in enumerate(self.splits["split"]) if s == split]
-                if rows:
-                    self._pack_split(CopyPart(work, split, rows, self._names(split, rows), meta), journal, loader, decode)
+            left = list(self._left(work, meta, journal))
+            # One stream through all splits: while one is brought to the disk, files of the next are on their way.
+            loaded = loader.load(self._sample(i) for _, rows, _ in left for i in rows)
+            for part, rows, writers in left:
+                self._pack_split(part, islice(loaded, len(rows)), writers, journal, decode)
+
+    def _left(self, work: Path, meta: dict[str, Any], journal: Journal) -> Iterator[tuple[CopyPart, array, dict[int, Any]]]:
+        """Splits with the rows that are still to be packed and what writes them; those that an earlier attempt has packed are counted."""
+        for split in PRIORITY:
+            rows = array("q", np.flatnonzero(self.splits["split"].are(split)).tobytes())
+            if not rows:
+                continue
+            names = pack_names(self.dataset.format, split, {self.splits["shard"][i] for i in rows})
+            part = CopyPart(work, split, rows, names, meta)
+            self.tally.packs |= {name: Packed() for name in part.names.values()}
+            kept, writers = part.take_up(journal)
+            self._take_up(part, kept)
+            if writers is not None:
+                yield part, rows[len(kept.outcomes) :], writers
 
     def _identity(self) -> dict[str, Any]:
         base, limits = base_folder(self.root), self.limits
-        sources = [base / from_text(s["path"]) for s in self.index_meta.get("sources", [])]
+        sources = [base / from_text(path) for path in files_of_rows(self.index_meta.get("sources", []), self.index)]
         about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
         return identity_of(self.paths[0], self.paths[1], about, sources)
-
-    def _names(self, split: str, rows: list[int]) -> dict[int, str]:
-        """The file of each shard that the rows lie in; shard 0 is the split as a whole."""
-        ending = "jsonl" if self.dataset.format == "chat" else "safetensors"
-        shards = sorted({self.splits["shard"][i] for i in rows})
-        return {s: f"shard-{s:02d}.{ending}" if s else f"{split}.{ending}" for s in shards}
 
     def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any]]:
         """How samples of this format are loaded and decoded, and what its reader adds to a pack's meta."""
@@ -156,19 +170,8 @@ class LocalCopy:
         row = {name: values[i] for name, values in self.index.items() if name != "refused"}
         return {**row, "extra": json.loads(row["extra"]) if row["extra"] is not None else None, "at": i}
 
-    def _pack_split(self, part: CopyPart, journal: Journal, loader: Loader, decode: Decode) -> None:
-        """Pack the rows of a split, behind those that an earlier attempt has packed."""
-        self.tally.packs |= {name: Packed() for name in part.names.values()}
-        kept, writers = part.take_up(journal)
-        self._take_up(part, kept)
-        if writers is None:
-            return
-        with contextlib.ExitStack() as stack:
-            for writer in writers.values():
-                stack.enter_context(writer)
-            self._go_on(part, part.rows[len(kept.outcomes) :], writers, journal, loader, decode)
-
-    def _go_on(self, part: CopyPart, rows: list[int], writers: dict[int, Any], journal: Journal, loader: Loader, decode: Decode) -> None:
+    def _pack_split(self, part: CopyPart, loaded: Iterator[Given], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
+        """Pack what is loaded of a split, behind what an earlier attempt has packed."""
         done: list[Outcome] = []
         committed = time.monotonic()
 
@@ -177,25 +180,27 @@ class LocalCopy:
             journal.add(Commit(part.split, done, self.tally.totals(), self.shape.known, marks, finished))
             done.clear()
 
-        fresh = self.twins.look(part.split, loader.load(self._sample(i) for i in rows))
-        for sample, content, decoded in decode(fresh):
-            if decoded.refused is None:
-                decoded = self.shape.check(decoded)
-            if decoded.refused is None:
-                self._write(writers[self.splits["shard"][sample["at"]]], sample, decoded)
-            digest = content.digest.hex() if content.kind == "new" else ""
-            outcome = Outcome(sample["at"], content.kind, decoded.refused, digest, content.stamps)
-            self.tally.read(content)
-            self._count(part, outcome)
-            done.append(outcome)
-            self._check_room()
-            if time.monotonic() > committed + COMMIT_SECONDS:
-                commit()
-                committed = time.monotonic()
-                self._say(part.split)
-        for writer in writers.values():
-            writer.finish()
-        commit(finished=True)
+        with contextlib.ExitStack() as stack:
+            for writer in writers.values():
+                stack.enter_context(writer)
+            for sample, content, decoded in decode(self.twins.look(part.split, loaded)):
+                if decoded.refused is None:
+                    decoded = self.shape.check(decoded)
+                if decoded.refused is None:
+                    self._write(writers[self.splits["shard"][sample["at"]]], sample, decoded)
+                digest = content.digest.hex() if content.kind == "new" else ""
+                outcome = Outcome(sample["at"], content.kind, decoded.refused, digest, content.stamps)
+                self.tally.read(content)
+                self._count(part, outcome)
+                done.append(outcome)
+                self._check_room()
+                if time.monotonic() > committed + COMMIT_SECONDS:
+                    commit()
+                    committed = time.monotonic()
+                    self._say(part.split)
+            for writer in writers.values():
+                writer.finish()
+            commit(finished=True)
 
     def _take_up(self, part: CopyPart, kept: Kept) -> None:
         """Count what an earlier attempt has done, as if it had been done now."""
@@ -236,7 +241,7 @@ class LocalCopy:
         if self._checked or self.tally.packed < ESTIMATE_AFTER:
             return
         self._checked = True
-        check_room(self.output, self.tally.bytes_packed, self.tally.packed, [s for s in self.splits["split"] if s])
+        check_room(self.output, self.tally.bytes_packed, self.tally.packed, Counter(s for s in self.splits["split"] if s))
 
     def _say(self, split: str) -> None:
         if time.monotonic() - self._said > 10:

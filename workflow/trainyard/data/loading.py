@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,38 +158,57 @@ class RowLoader:
         return self._ahead.load(samples, self._at_once)
 
     def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
-        """As of FileLoader; that files have changed is known for all of them at once (see journal.identity_of)."""
-        for i, (sample, (reason, _)) in enumerate(zip(samples, known)):
-            if reason is not None and (self._at_once(sample) or self._read_alone(sample)).refused != reason:
-                return i
-        return len(samples)
+        """As of FileLoader; that a file of many rows has changed is known of all its rows at once (see journal.identity_of)."""
+        same = self._ahead.each(self._as_known, samples, known)
+        return next((i for i, good in enumerate(same) if not good), len(samples))
 
     def close(self) -> None:
         self._ahead.close()
         for file in self._open.values():
             os.close(file)
 
+    def _as_known(self, sample: Sample, known: tuple[str | None, Sequence[Stamp]]) -> bool:
+        reason, stamps = known
+        if reason is not None:
+            return (self._too_large(sample) or self._read_alone(sample)).refused == reason
+        if not stamps:
+            return True
+        try:
+            status = os.stat(self._path(sample))
+        except OSError:
+            return False
+        return [(status.st_size, status.st_mtime_ns)] == [tuple(s) for s in stamps]
+
     def _at_once(self, sample: Sample) -> Loaded | None:
         """A row of a file that has more of them, and what is refused unread."""
-        if sample["size"] > self._max:
-            reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
-            return Loaded.not_read(reason)
-        if sample["size"] > self._sizes.get(sample["path"], 0) // 2:
+        if (refused := self._too_large(sample)) is not None:
+            return refused
+        if _alone(sample["size"], self._sizes.get(sample["path"], 0)):
             return None
         return _row(os.pread(self._file(sample["path"]), sample["size"], sample["row"]))
+
+    def _too_large(self, sample: Sample) -> Loaded | None:
+        if sample["size"] <= self._max:
+            return None
+        reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
+        return Loaded.not_read(reason)
 
     def _read_alone(self, sample: Sample) -> Loaded:
         """One file is one sample here: what is wrong with it is no reason to stop."""
         try:
-            file = os.open(os.path.join(self._base, from_text(sample["path"])), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._path(sample), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             return Loaded.not_read(f"cannot be opened any longer: {error.strerror}")
         try:
-            if os.fstat(file).st_size != self._sizes[sample["path"]]:
+            status = os.fstat(file)
+            if status.st_size != self._sizes[sample["path"]]:
                 return Loaded.not_read("has changed since it was indexed")
-            return _row(os.pread(file, sample["size"], sample["row"]))
+            return _row(os.pread(file, sample["size"], sample["row"]), [(status.st_size, status.st_mtime_ns)])
         finally:
             os.close(file)
+
+    def _path(self, sample: Sample) -> str:
+        return os.path.join(self._base, from_text(sample["path"]))
 
     def _file(self, text: str) -> int:
         """The handle of a file of many rows; of more than OPEN_FILES the one that was used longest ago is closed."""
@@ -212,8 +231,21 @@ class RowLoader:
         return file
 
 
-def _row(data: bytes) -> Loaded:
-    return Loaded.of([data], xxhash.xxh3_128_digest(data.strip()))
+def _alone(size: int, file_size: int) -> bool:
+    """Whether a row is read as if it were its whole file."""
+    return size > file_size // 2
+
+
+def files_of_rows(sources: Sequence[Mapping[str, Any]], index: Mapping[str, Sequence]) -> list[str]:
+    """The files of JSON rows that stay open while they are read. Of the others each has a stamp of its own, taken when it is read:
+    to ask for all of them beforehand would cost a mount's latency once more."""
+    sizes = {s["path"]: s["size"] for s in sources}
+    held = {path for path, size in zip(index["path"], index["size"]) if not _alone(size, sizes.get(path, 0))}
+    return [s["path"] for s in sources if s["path"] in held]
+
+
+def _row(data: bytes, stamps: Iterable[Stamp] = ()) -> Loaded:
+    return Loaded.of([data], xxhash.xxh3_128_digest(data.strip()), stamps)
 
 
 class TableLoader:

@@ -22,9 +22,10 @@ from trainyard.data.errors import DataError
 from trainyard.data.files import sha256_file, write_json
 from trainyard.data.names import from_text, to_text
 from trainyard.data.refused import write_quarantine
-from trainyard.data.row_scan import scan_blocks
-from trainyard.data.row_writer import Part, deal_rows
+from trainyard.data.row_scan import scan_files
+from trainyard.data.row_writer import Written, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
+from trainyard.data.storage import size
 from trainyard.data.walk import Found, base_folder, walk
 
 ENDINGS = (".jsonl", ".ndjson")
@@ -67,8 +68,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     paths = [base_folder(source) / from_text(f) for f in files]
     _check_output(paths, output)
     before = [_stamp(p) for p in paths]
-    broken: list[tuple[int, int]] = []
-    blocks = list(scan_blocks(paths, seed, broken))
+    blocks, broken = scan_files(paths, seed)
     quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in broken]
     place = _borders([b.hashes for b in blocks], shards, eval_fraction, source)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
@@ -112,7 +112,8 @@ def _check_output(paths: list[Path], output: Path) -> None:
     free = status.f_bavail * status.f_frsize
     if need > free:
         raise DataError(
-            f"{output}: the shards need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {(need - free) / 1e9:.2f} GB are missing"
+            f"{output}: the shards need {size(need)}, {size(free)} are free: {size(need - free)} are missing; "
+            "make room, or give another --output"
         )
     inside = {p.resolve() for p in paths}
     if any((output / p.name).resolve() in inside for p in paths):
@@ -146,8 +147,8 @@ def _work_folder(output: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _describe(part: Part) -> dict[str, Any]:
-    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.digest.hexdigest()}
+def _describe(part: Written) -> dict[str, Any]:
+    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.xxh3}
 
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:

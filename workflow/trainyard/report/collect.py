@@ -13,7 +13,7 @@ from trainyard.report.read_more import read_attention, read_promotion
 from trainyard.report.read_plan import read_plan
 from trainyard.report.read_predictions import read_tallies
 from trainyard.report.read_runs import read_models
-from trainyard.report.views import Job, Report, Suite
+from trainyard.report.views.whole import Job, Report, Suite
 
 ORDER = ("kmidi", "crescendai", "mono_to_3d", "housebrain", "aimedres")
 PARTS = ("comparison.csv", "comparison.json", "runs", "data", "packs", "preflight", "merged")

@@ -11,7 +11,8 @@ from trainyard.report.charts.forest import forest
 from trainyard.report.charts.matrix import confusion, reliability
 from trainyard.report.charts.parts import IN_UNITS, by_part
 from trainyard.report.numbers import score_text
-from trainyard.report.views import Model, Run, Score, Suite
+from trainyard.report.views.runs import Model, Run, Score
+from trainyard.report.views.whole import Suite
 
 MOST_ROWS, MOST_PANELS = 30, 48
 

@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-from trainyard.report.views import Difference, Score
+from trainyard.report.views.runs import Difference, Score
 
 MINUS, NONE = "−", "–"
 

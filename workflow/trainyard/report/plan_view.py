@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.plan_gantt import plan_gantt
 from trainyard.report.numbers import duration, plural
-from trainyard.report.views import Planned
+from trainyard.report.views.whole import Planned
 
 LIMITS = (0.1, 10.0)  # of a correction, as in trainyard.plan.actual
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.report.loose import Loose, inner, listed, objects, whole, words
-from trainyard.report.views import Check, Dataset, Preflight
+from trainyard.report.views.data import Check, Dataset, Preflight
 
 SHOWN = {
     "splits",

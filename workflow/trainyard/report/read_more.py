@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
-from trainyard.report.views import Attention, Model, Promotable, Promotion
+from trainyard.report.views.extras import Attention, Promotable, Promotion
+from trainyard.report.views.runs import Model
 
 
 def read_promotion(files: Loose, folder: Path) -> Promotion | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.report.loose import Loose, moment
-from trainyard.report.views import Planned, Run
+from trainyard.report.views.runs import Run
+from trainyard.report.views.whole import Planned
 
 NUMBERS = ("hours", "hours_low", "hours_high", "bound", "cost")
 LISTS = ("runs", "machines", "one_more", "given", "advice")

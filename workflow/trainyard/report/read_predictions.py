@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from trainyard.report.loose import Loose
-from trainyard.report.views import Model, Tally
+from trainyard.report.views.extras import Tally
+from trainyard.report.views.runs import Model
 
 BINS = 10
 MOST_CLASSES = 24

@@ -4,7 +4,8 @@ import re
 
 from trainyard.report import numbers, words
 from trainyard.report.loose import number
-from trainyard.report.views import Report, Run
+from trainyard.report.views.runs import Run
+from trainyard.report.views.whole import Report
 
 
 def status_page(report: Report) -> str:

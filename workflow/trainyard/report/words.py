@@ -4,7 +4,9 @@ from collections import Counter
 
 from trainyard.report.intervals import FEW_GROUPS
 from trainyard.report.numbers import difference_text, duration, num, percent, plural, score_text
-from trainyard.report.views import Dataset, Difference, Model, Report, Score
+from trainyard.report.views.data import Dataset
+from trainyard.report.views.runs import Difference, Model, Score
+from trainyard.report.views.whole import Report
 
 SYMBOL = {"better": "▲", "worse": "▼", "unclear": "≈", "unknown": "·"}
 STATE = {"done": "✓", "failed": "✕", "running": "…", "missing": "?", "interrupted": "‖", "skipped": "–"}

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import figure, tag, text
 from trainyard.report.numbers import percent
-from trainyard.report.views import Attention
+from trainyard.report.views.extras import Attention
 
 SIDE, GAP, BAR, MOST = 60.0, 4.0, 26.0, 6
 TOP = 16.0

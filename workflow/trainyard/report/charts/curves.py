@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import circle, figure, line, shortened, spanning, tag, text
 from trainyard.report.numbers import num
-from trainyard.report.views import History, Run
+from trainyard.report.views.runs import History, Run
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 280.0, 176.0, 40.0, 34.0, 26.0
 MOST = 12

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from trainyard.report.charts.svg import figure, line, tag, text
-from trainyard.report.views import Job
+from trainyard.report.views.whole import Job
 
 BOX, HIGH, GAP = 92.0, 46.0, 16.0
 STEPS = (

@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import axis, circle, figure, line, spanning, square, text
 from trainyard.report.numbers import num
-from trainyard.report.views import Score
+from trainyard.report.views.runs import Score
 
 WIDTH, LANE, LEFT, MOST = 420.0, 17.0, 62.0, 40
 

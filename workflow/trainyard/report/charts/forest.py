@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import axis, circle, diamond, figure, line, shortened, spanning, square, text, whisker
 from trainyard.report.numbers import num, score_text
-from trainyard.report.views import Score
+from trainyard.report.views.runs import Score
 
 WIDTH, ROW, SIDE = 420.0, 42.0, 14.0
 

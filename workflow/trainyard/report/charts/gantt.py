@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import CHARACTER, Scale, figure, line, shortened, tag, text
 from trainyard.report.numbers import duration
-from trainyard.report.views import Job
+from trainyard.report.views.whole import Job
 
 WIDTH, LANE, LEFT = 1330.0, 13.0, 150.0
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)

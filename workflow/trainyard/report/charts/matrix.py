@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import CHARACTER, Scale, circle, figure, line, shortened, tag, text
 from trainyard.report.numbers import num, percent
-from trainyard.report.views import Tally
+from trainyard.report.views.extras import Tally
 
 
 def confusion(tally: Tally, label: str) -> Markup:

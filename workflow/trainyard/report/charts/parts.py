@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from trainyard.report.charts.svg import CHARACTER, axis, diamond, figure, line, shortened, spanning, square, tag, text, whisker
 from trainyard.report.numbers import num
-from trainyard.report.views import Score
+from trainyard.report.views.runs import Score
 
 WIDTH, LANE, HEAD = 460.0, 15.0, 19.0
 IN_UNITS = {"rmse", "mae"}  # parts have their own units: only their share of the trivial baseline's error can share an axis

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from trainyard.report.charts.svg import Scale, circle, figure, line, whisker
-from trainyard.report.views import Difference
+from trainyard.report.views.runs import Difference
 
 
 def spark(difference: Difference | None, label: str) -> Markup:

@@ -1,0 +1,1 @@
+"""What the report shows, as plain objects: read from the results folder by collect, drawn by page and status_page."""
