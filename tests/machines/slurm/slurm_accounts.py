@@ -10,6 +10,7 @@ CONF = """
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.sock
 AccountingStoreFlags=job_comment
 MinJobAge=2
 """

@@ -90,7 +90,7 @@ class Cluster:
         host = socket.gethostname().partition(".")[0]
         port, port1, port2, dbd = free_ports(4)
         conf = CONF.format(name=self.name, folder=self.folder, host=host, port=port, port1=port1, port2=port2, cpus=self.cpus)
-        conf += slurm_accounts.CONF.format(port=dbd) if self.accounts else slurm_accounts.NONE
+        conf += slurm_accounts.CONF.format(folder=self.folder, port=dbd) if self.accounts else slurm_accounts.NONE
         (self.folder / "slurm.conf").write_text(conf)
         prolog = self.folder / "task_prolog"
         prolog.write_text(PROLOG.format(disk=self.disk("$SLURMD_NODENAME")))
@@ -154,7 +154,13 @@ class Cluster:
         out.close()
 
     def _until(self, there: Callable[[], bool], what: str) -> None:
-        if not wait_for(there, 120):
+        ended: list[str] = []
+
+        def there_or_over() -> bool:
+            ended.extend(name for name, daemon in self.daemons.items() if daemon.poll() is not None)
+            return bool(ended) or there()
+
+        if not wait_for(there_or_over, 120) or ended:
             said = "\n".join(f"{p.name}: {p.read_text(errors='replace')[-600:]}" for p in sorted(self.folder.glob("*.log")))
             raise RuntimeError(f"{what} did not come up\n{ask('sinfo', '-N', '-l')}{ask('squeue')}\n{said}")
 
