@@ -3,7 +3,7 @@
 import re
 import time
 
-from slurm_calls import PATIENCE, RUNS, SECONDS, SMALL, Training, models
+from slurm_calls import PATIENCE, RUNS, SECONDS, SMALL, Training, models, status
 from slurm_processes import ask, wait_for
 
 FLAKY = """
@@ -180,3 +180,13 @@ def test_packs_on_a_network_are_read_from_the_disk_of_the_node(cluster, call, un
         assert [copy.read_bytes() for copy in copies] == [(far_packs / "all.safetensors").read_bytes()]
         assert f"from sshfs (elsewhere) to {disk}/" in training.newest_log()
         assert training.result() == Training(undisturbed, run).result()
+
+
+def test_what_a_job_leaves_behind_ends_with_the_cluster(cluster):
+    """Not of the workflow: of the test cluster, whose jobs are processes of this machine."""
+    ask("sbatch", "--wrap", "setsid sleep 1234 & sleep 1234")
+    sleeping = lambda: [pid for pid in cluster.processes() if status(pid).get("Name") == "sleep"]  # noqa: E731
+    assert wait_for(lambda: len(sleeping()) == 2, PATIENCE)
+    pids = sleeping()
+    cluster.recover()
+    assert not cluster.processes() and not any(status(pid).get("State", "X")[0] not in "ZX" for pid in pids)
