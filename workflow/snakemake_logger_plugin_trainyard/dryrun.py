@@ -68,7 +68,8 @@ def _why(job: Job, by_id: dict[int, Job]) -> str:
 
 def _general(why: str, job: Job) -> str:
     """The reason without the job's own name, so that jobs with the same reason are told once: als.json → *.json."""
-    for value in sorted(job.wildcards.values(), key=len, reverse=True):
+    # Most reasons name none: only those that do are worth a pattern of their own.
+    for value in sorted((v for v in job.wildcards.values() if f"{v}." in why), key=len, reverse=True):
         why = re.sub(rf"(?<![\w*-]){re.escape(value)}(?=\.\w)", "*", why)
     return why
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from trainyard.config import Run
 from trainyard.config.architectures import ARCHITECTURES
-from trainyard.config.jobs import dataset_settings, run_settings, task_settings
+from trainyard.config.jobs import dataset_settings, run_settings, task_of
 from trainyard.dag.asked import Asked
 from trainyard.dag.files import Files
 from trainyard.dag.jobs import Jobs
@@ -33,6 +34,7 @@ class Params:
     def __init__(self, jobs: Jobs, files: Files):
         self.jobs, self.files = jobs, files
         self._codes: dict[tuple[str, ...], str] = {}
+        self._runs: dict[tuple[str, str], dict[str, Any]] = {}
 
     # ---- settings ----------------------------------------------------------------------------------------------
     def generator(self, wildcards: Any) -> str:
@@ -44,21 +46,29 @@ class Params:
 
     def run(self, wildcards: Any) -> str:
         """Settings of a run, or of a model's first run."""
-        return as_json(run_settings(self.jobs.config, self.jobs.run_of(wildcards)))
+        return as_json(self._settings(self.jobs.run_of(wildcards)))
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        """The settings of a run, worked out once: several params of several jobs are parts of it."""
+        key = (run.suite, run.name)
+        if key not in self._runs:
+            self._runs[key] = run_settings(self.jobs.config, run)
+        return self._runs[key]
 
     def model(self, wildcards: Any) -> str:
         """Settings of a model, the same for all its runs: what preflight is told."""
-        settings = run_settings(self.jobs.config, self.jobs.run_of(wildcards))
+        settings = self._settings(self.jobs.run_of(wildcards))
         seed = self.jobs.model_of(wildcards).seed
         return as_json({**settings, "run": settings["model"], "fold": 0, "shard": 0, "seed": seed})
 
     def task(self, wildcards: Any) -> str:
         """What a run is about, without how it is trained: enough for baselines and evaluation."""
-        return as_json(task_settings(self.jobs.config, self.jobs.run_of(wildcards)))
+        run = self.jobs.run_of(wildcards)
+        return as_json(task_of(self._settings(run), run))
 
     def run_value(self, key: str) -> Callable[[Any], Any]:
         """One setting of the run as a param of its own, so that the printed reason of a rerun can be read."""
-        return Asked(partial(_run_value, self.jobs, key))
+        return Asked(partial(_run_value, self, key))
 
     def base_model(self, wildcards: Any) -> str:
         return as_json(self.jobs.model_of(wildcards).base.model_dump(mode="json"))
@@ -66,7 +76,7 @@ class Params:
     def merge(self, wildcards: Any) -> str:
         run, model = self.jobs.run_of(wildcards), self.jobs.model_of(wildcards)
         names = {"run": run.merged, "model": f"{run.model}-merged"}
-        settings = {**run_settings(self.jobs.config, run), **names, "shard": 0}
+        settings = {**self._settings(run), **names, "shard": 0}
         return as_json({**settings, "merge": model.merge.model_dump(mode="json")})
 
     def promotion(self, wildcards: Any) -> str:
@@ -110,7 +120,7 @@ class Params:
 
     def shard_folders(self, adapters: str) -> Callable[[Any, Any], list[str]]:
         """The folders of a model's shards; `adapters` names the input with their adapters."""
-        return partial(_folders, adapters)
+        return Asked(partial(_folders, adapters))
 
     def merge_flags(self, wildcards: Any) -> str:
         """What a strategy is told, and nothing that it does not use: a change of the density merges no average again."""
@@ -203,8 +213,8 @@ def _folders(name: str, wildcards: Any, input: Any) -> list[str]:
     return [str(Path(str(path)).parent) for path in input[name]]
 
 
-def _run_value(jobs: Jobs, key: str, wildcards: Any) -> Any:
-    return run_settings(jobs.config, jobs.run_of(wildcards))[key]
+def _run_value(params: Params, key: str, wildcards: Any) -> Any:
+    return params._settings(params.jobs.run_of(wildcards))[key]
 
 
 def _code(params: Params, script: str, wildcards: Any) -> str:
