@@ -17,9 +17,10 @@ plan: setup
 test: setup
 	@$(BIN)/pytest -n 2 $(ARGS)
 
-# Real Slurm, sshd and an object store on this machine; root on Debian or Ubuntu, skipped with the reason elsewhere.
+# Real Slurm, sshd and an object store on this machine; root on Debian or Ubuntu, skipped with the reason elsewhere. Two at once, for
+# they mostly wait. Links that are cut for a whole minute: make test-machines ARGS="-m slow"
 test-machines: setup
-	@$(BIN)/pytest tests/machines -rs $(ARGS)
+	@$(BIN)/pytest tests/machines -n 2 --dist loadfile -m "not slow" -rs $(ARGS)
 
 setup: .setup/done
 

@@ -37,6 +37,8 @@ rule data:
 
 onstart:
     folder_lock.claim_locks()
+    interrupts.pass_on_a_stop()
+    dag.mark_what_follows(workflow)
 
 
 onsuccess:

@@ -5,16 +5,15 @@
     python benchmarks/kill_anywhere.py --kills 100 --prove  # and break harness and checkpoints on purpose: each must be found
     python benchmarks/kill_anywhere.py --architectures    # every architecture, 100 kills through snakemake (kill_architectures.py)
 
-A life is a process of its own, forked from one that has imported everything, which runs the production code: train_run, its lock,
-its fsyncs. It tells through a pipe when a save begins and ends. Half of the kills wait for a save and strike within the time that
-one takes; the others strike at any time. A kill counts when the kernel says that the process died of SIGKILL and the training had
-not ended. Some of the newest checkpoints are then damaged as a power loss would. The next life goes on; when a training ends, its
-weights, history and predictions are compared with those of one that nobody killed, and every step's items with a permutation.
+A life is a process of its own that runs the production code and tells when a save begins and ends (killed_training.py). Half of the
+kills wait for a save and strike within the time that one takes; the others strike at any time. A kill counts when the kernel says
+that the process died of SIGKILL and the training had not ended. Some of the newest checkpoints are then damaged as a power loss
+would. The next life goes on; when a training ends, its weights, history and predictions are compared with those of one that nobody
+killed, and every step's items with a permutation.
 """
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -23,26 +22,16 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # a process with threads cannot be forked safely
-sys.path[:0] = [str(Path(__file__).parents[1] / "workflow"), str(Path(__file__).parent)]
+from killed_training import BEGINS, ENDS, FINISHED, SABOTAGES, fingerprint, import_all, items_fault, make_packs, start
 
-RESULTS = ("model.safetensors", "history.csv", "predictions.parquet")
-SABOTAGES = ("no-kill", "optimizer", "order", "torn")
 DAMAGED = 0.06  # chance after a kill that the newest checkpoint is damaged too, once a training
-SEEDS = 3
-MISSES = 12
-JOB = {
-    "suite": "kill", "run": "tiny", "model": "tiny", "architecture": "tabular_mlp", "format": "tabular", "features": {}, "seed": 0,
-    "fold": 0, "shard": 0, "epochs": 6, "batch_size": 8, "accumulate": 1, "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.1,
-    "schedule": "cosine", "clip": 1.0, "select": "best", "options": {"width": 16, "layers": 2, "dropout": 0.2},
-    "checkpoint": {"every_epochs": 1, "every_steps": 4, "every_minutes": 0, "keep": 2},
-}  # fmt: skip
+SEEDS = 3  # trainings of so many seeds take turns
+MISSES = 12  # trainings in a row without a hit, after which the harness gives up
 
 
 @dataclass
@@ -61,121 +50,9 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-def make_packs(folder: Path) -> dict[str, str]:
-    """A table of patients as train, validation and test packs."""
-    from trainyard.config.features import TabularFeatures
-    from trainyard.data.generate.patients import generate
-    from trainyard.data.pack import PackWriter
-    from trainyard.data.tabular import TabularReader, table_context, table_rows
-
-    generate(folder, 0, disease="als", patients=90)
-    table = folder / "patients.csv"
-    context = json.loads(json.dumps(table_context(table, {"label": {"column": "diagnosis"}, "group": {"column": "patient_id"}})))
-    reader, rows = TabularReader(TabularFeatures(), folder, context), list(table_rows(table))[:150]
-    classes = sorted({r["diagnosis"] for r in rows})
-    packs = {}
-    for i, split in enumerate(("validation", "test", "train")):
-        packs[split] = str(folder / f"{split}.safetensors")
-        with PackWriter(packs[split], {"format": "tabular", "classes": classes, **reader.meta()}) as writer:
-            for n, row in enumerate(rows):
-                if min(n % 5, 2) == i:
-                    fixed, ragged = reader.read([], {"extra": row})
-                    writer.add({**fixed, "label": classes.index(row["diagnosis"])}, {**ragged, "id": f"p{n}", "group": row["patient_id"]})
-    return packs
-
-
-def live(packs: dict[str, str], folder: Path, seed: int, phases: int, sabotage: str) -> None:
-    """One life, in a process of its own: train to the end, telling of saves through `phases` and of items in a file."""
-    from trainyard.train import job as job_module
-    from trainyard.train.checkpoint import CheckpointStore
-    from trainyard.train.loop import Trainer
-    from trainyard.train.stopping import StopFlag
-
-    save, step = CheckpointStore.save, Trainer._step
-    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    seen = os.open(folder / "items", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-
-    def telling_save(self, *args):
-        os.write(phases, b"s")
-        save(self, *args)
-        os.write(phases, b"e")
-
-    def telling_step(self, indices):
-        os.write(seen, f"{self.state.epoch} {self.state.step} {','.join(map(str, indices))}\n".encode())
-        return step(self, indices)
-
-    CheckpointStore.save, Trainer._step = telling_save, telling_step  # type: ignore[method-assign]
-    if sabotage not in ("", "no-kill"):
-        break_checkpoints(sabotage)
-    job_module.train_run(
-        {**JOB, "seed": seed}, packs, str(folder / "checkpoints"), str(folder / "out"), paths={}, code="kill", device="cpu", threads=1,
-        stop=StopFlag(), say=lambda line: os.write(log, f"{line}\n".encode()),
-    )  # fmt: skip
-    os.write(phases, b"F")
-
-
-def break_checkpoints(sabotage: str) -> None:
-    """Break on purpose what resuming rests on, each the way other programs have it broken."""
-    from trainyard.train import checkpoint
-    from trainyard.train.loop import Trainer
-    from trainyard.train.optimizer import AdamW
-
-    if sabotage == "optimizer":  # weights come back, the optimiser's moments do not
-        AdamW.load_tensors = lambda self, tensors: None  # type: ignore[method-assign]
-    elif sabotage == "order":  # the epoch begins again after a resume
-        resume = Trainer._resume
-
-        def forgetful(self):
-            resume(self)
-            self.state.at = 0
-
-        Trainer._resume = forgetful  # type: ignore[method-assign]
-    elif sabotage == "torn":  # one file, filled in place, no checksum
-        write, enter = checkpoint.CheckpointStore._write, checkpoint.CheckpointStore._enter
-
-        def in_place(self, name, snapshot):
-            digest = write(self, name, snapshot)
-            if name.startswith("step"):
-                path = self.folder / name
-                data = path.read_bytes()
-                begun = 8 + int.from_bytes(data[:8], "little")
-                path.write_bytes(data[:begun] + bytes(len(data) - begun))
-                enter(self, [{"file": name, "step": int(name[5:14]), "sha256": digest, "best": None}])
-                with open(path, "r+b") as file:
-                    file.seek(begun)
-                    for i in range(begun, len(data), 256):
-                        file.write(data[i : i + 256])
-                        file.flush()
-            return digest
-
-        checkpoint.CheckpointStore._write = in_place  # type: ignore[method-assign]
-        checkpoint.sha256_file = lambda path: next(  # type: ignore[assignment]
-            e["sha256"] for e in checkpoint.read_json(Path(path).parent / "manifest.json") if e["file"] == Path(path).name
-        )
-
-
-def start(packs: dict[str, str], folder: Path, seed: int, sabotage: str) -> tuple[int, int]:
-    """Fork a life; its pid and the reading end of its pipe."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.close(reading)
-            live(packs, folder, seed, writing, sabotage)
-            code = 0
-        except BaseException as error:
-            with open(folder / "log", "a") as file:
-                print(f"died: {type(error).__name__}: {error}", file=file)
-        finally:
-            os._exit(code)
-    os.close(writing)
-    return pid, reading
-
-
 def hear(pipe: int, until: float, heard: bytearray, saves: int | None = None) -> bool:
     """Listen until a time, or until `saves` saves have begun; False when the life is over."""
-    while (left := until - time.monotonic()) > 0 and (saves is None or heard.count(b"s") < saves):
+    while (left := until - time.monotonic()) > 0 and (saves is None or heard.count(BEGINS) < saves):
         if select.select([pipe], [], [], left)[0]:
             data = os.read(pipe, 64)
             if not data:
@@ -219,25 +96,6 @@ def damage(folder: Path, rng: random.Random) -> str | None:
     return path.name
 
 
-def fingerprint(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / "out" / name).read_bytes()).hexdigest() for name in RESULTS}
-
-
-def items_fault(folder: Path) -> str | None:
-    """Whether some step was trained on other items in two lives, or an epoch on an item twice or never."""
-    steps: dict[int, tuple[int, str]] = {}
-    for line in (folder / "items").read_text().splitlines():
-        epoch, step, items = line.split(" ")
-        if steps.setdefault(int(step), (int(epoch), items)) != (int(epoch), items):
-            return f"step {step} had other items in another life"
-    epochs: dict[int, list[int]] = defaultdict(list)
-    for epoch, items in steps.values():
-        epochs[epoch] += map(int, items.split(","))
-    whole = sorted(epochs[0])
-    bad = [e for e, items in epochs.items() if sorted(items) != list(range(len(whole)))]
-    return f"epochs {bad} did not see every item once" if bad or len(epochs) != JOB["epochs"] else None
-
-
 def undisturbed(packs: dict[str, str], folder: Path, seed: int) -> tuple[dict[str, str], float, float]:
     """What an uninterrupted training gives, the seconds it takes and those of a save."""
     folder.mkdir()
@@ -245,7 +103,7 @@ def undisturbed(packs: dict[str, str], folder: Path, seed: int) -> tuple[dict[st
     pid, pipe = start(packs, folder, seed, "")
     times: list[float] = []
     while data := os.read(pipe, 1):
-        times.append(time.monotonic() if data != b"F" else 0)
+        times.append(time.monotonic() if data != FINISHED else 0)
     _, status = os.waitpid(pid, 0)
     os.close(pipe)
     if status or items_fault(folder):
@@ -277,10 +135,10 @@ def one_run(packs: dict[str, str], folder: Path, seed: int, whole: float, save: 
         while data := os.read(pipe, 64):
             heard += data
         os.close(pipe)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and b"F" not in heard:
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and FINISHED not in heard:
             landed += 1
             tally.kills += 1
-            if heard.count(b"s") > heard.count(b"e"):
+            if heard.count(BEGINS) > heard.count(ENDS):
                 tally.mid_save += 1
                 tally.places[place_of(folder)] += 1
             if rng.random() < DAMAGED and not hurt and (name := damage(folder, rng)):
@@ -296,12 +154,7 @@ def one_run(packs: dict[str, str], folder: Path, seed: int, whole: float, save: 
 
 def kill(kills: int, seed: int, sabotage: str, place: str | None, stop_at_fault: bool) -> Tally:
     """Trainings, each killed many times, until that many kills have landed."""
-    import torch
-    import trainyard.data.generate.patients
-    import trainyard.models.tabular_mlp
-    import trainyard.train.job  # noqa: F401 - imported before any fork
-
-    torch.set_num_threads(1)
+    import_all()
     tally, rng = Tally(), random.Random(seed)
     with TemporaryDirectory(dir=place) as text:
         root = Path(text)

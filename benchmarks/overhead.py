@@ -2,7 +2,7 @@
 """What the training loop costs over a bare PyTorch loop of the same model, and what checkpoints and the heartbeat cost.
 
   .venv/bin/python benchmarks/overhead.py
-One model (dynamics_engine) in two sizes, whose steps take about 2 and 20 ms on one core. The bare loop is what a person writes
+One model (dynamics_engine) in two sizes; the batch is chosen so that a step takes 2 and 20 ms here. The bare loop is what a person writes
 first: shuffle, collate, forward, backward, clip, torch's AdamW, loss.item(), validation once an epoch; no schedule, no state, no
 files. The loop is the production one with everything that makes it survive; with `no saves` its checkpoints are left out, so that
 what they cost stands apart. Everything on one thread: compared is processor time, which other work on the machine disturbs least.
@@ -37,22 +37,24 @@ from trainyard.train.stopping import StopFlag  # noqa: E402
 
 FRAMES, MELS, HELD_OUT = 126, 64, 64
 CPU = torch.device("cpu")
-# step's name → width, layers, batch size, training samples, epochs; the most it may cost over the bare loop
+# step's name → milliseconds, width, layers, steps an epoch, epochs; the most it may cost over the bare loop
 SIZES = {
-    "2 ms": (8, 1, 4, 1024, 4, 0.10),
-    "20 ms": (80, 5, 16, 1024, 2, 0.03),
+    "2 ms": (2.0, 8, 1, 200, 4, 0.10),
+    "20 ms": (20.0, 80, 5, 45, 2, 0.03),
 }
+MOST = 2048  # samples of the pack
 SAVING, BEATING = 0.02, 0.01
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--size", choices=SIZES, action="append", help="only steps of this length (default: each)")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with scratch() as folder:
-        train, validation = pack(folder, "train", 1024), pack(folder, "validation", HELD_OUT)
-        good = [compare(name, train, validation, folder, rounds) for name in SIZES]
+        train, validation = pack(folder, "train", MOST), pack(folder, "validation", HELD_OUT)
+        good = [compare(name, train, validation, folder, args.rounds) for name in args.size or SIZES]
         good.append(heartbeat(folder))
     return 0 if all(good) else 1
 
@@ -112,6 +114,22 @@ def bare(model: TrainyardModel, train: View, validation: View, job: dict) -> Non
                 weight += batch["weight"].sum().item()
 
 
+def batch_for(wanted: float, width: int, layers: int, train: View, validation: View) -> int:
+    """The batch size at which a step of the bare loop takes that many ms of processor time: from two sizes, as if on a line."""
+
+    def step(batch: int) -> float:
+        view, nobody, found = View(train.pack, train.rows[: 40 * batch]), View(validation.pack, validation.rows[:0]), []
+        for _ in range(5):
+            model, began = new_model(width, layers, view), time.process_time()
+            bare(model, view, nobody, settings(batch, 1, 0))
+            found.append(1000 * (time.process_time() - began) / 40)
+        return min(found)
+
+    few, many = 4, 24
+    a, b = step(few), step(many)
+    return max(1, min(MOST // 40, round(few + (wanted - a) * (many - few) / (b - a))))
+
+
 class NoSaves(CheckpointStore):
     """A store that keeps nothing."""
 
@@ -132,9 +150,10 @@ class Timed(CheckpointStore):
 
 
 def compare(name: str, train: View, validation: View, folder: Path, rounds: int) -> bool:
-    width, layers, batch, samples, epochs, goal = SIZES[name]
-    view, number, shares = View(train.pack, train.rows[:samples]), iter(range(10**6)), []
-    steps = epochs * -(-samples // batch)
+    wanted, width, layers, per_epoch, epochs, goal = SIZES[name]
+    batch = batch_for(wanted, width, layers, train, validation)
+    view, number, shares = View(train.pack, train.rows[: batch * per_epoch]), iter(range(10**6)), []
+    steps = epochs * -(-len(view.rows) // batch)
 
     def loop(store: CheckpointStore, every: int) -> None:
         beat = Heartbeat(store.folder / "progress.json", suite="bench", run="bench")
@@ -159,7 +178,7 @@ def compare(name: str, train: View, validation: View, folder: Path, rounds: int)
     cpu = {case: statistics.median(r.cpu for r in runs) for case, runs in results.items()}
     over = [b.cpu / a.cpu - 1 for a, b in zip(results["bare loop"], results["the loop, no saves"])]
     step = 1000 * cpu["bare loop"] / steps
-    print(f"\n{name} steps ({step:.1f} ms, {steps} steps, width {width}); {rounds} rounds, "
+    print(f"\n{name} steps ({step:.1f} ms, {steps} of them, width {width}, batch {batch}); {rounds} rounds, "
           f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
     rows = []
     for case, runs in results.items():

@@ -16,7 +16,8 @@ from bench import REPOSITORY, print_table, verdict
 from trainyard.config.command_line import read_config
 from trainyard.config.machines import Machine, load_machines
 from trainyard.dag.jobs import Jobs
-from trainyard.plan.problem import Lane, Problem, Task, build
+from trainyard.plan.build import build
+from trainyard.plan.problem import Lane, Problem, Task
 from trainyard.plan.schedule import order_of, schedule
 from trainyard.plan.search import longest_first
 from trainyard.plan.solve import find_plan

@@ -1,4 +1,5 @@
 # What the rules share: the resolved configuration, and resources as named functions.
+import atexit
 import gc
 import subprocess
 
@@ -8,15 +9,17 @@ from snakemake.logging import logger
 from trainyard import dag
 from trainyard.config import ConfigError
 from trainyard.host import folder_lock, interrupts
-from trainyard.machines.attach import attach
+from trainyard.machines.attach import attach, told
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
-# Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run.
-gc.set_threshold(100_000, 50, 100)
+# Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run, and
+# taking them apart one by one at the end a fifth.
+gc.set_threshold(300_000, 50, 100)
+atexit.register(gc.freeze)
 
 try:
-    JOBS = dag.Jobs(config, HOME)
+    JOBS = dag.Jobs(config, HOME, told(workflow))
 except ConfigError as mistake:
     # "from None": a mistake in the configuration is told in one line, not in a traceback.
     raise WorkflowError(str(mistake)) from None
@@ -28,11 +31,12 @@ dag.set_shell_environment(HOME, JOBS.config.settings)
 folder_lock.drop_dead_locks(lambda line: print(line, file=sys.stderr, flush=True))
 interrupts.at_once_at_the_second(folder_lock.drop_own_locks)
 try:
-    STORAGE = attach(workflow, HOME, logger.warning)
+    STORAGE = attach(workflow, HOME, JOBS.config, logger.warning)
 except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
+    FILES.sent, FILES.stored = STORAGE.sent, True
 
 
 wildcard_constraints:
@@ -40,6 +44,7 @@ wildcard_constraints:
     dataset=dag.one_of(JOBS.datasets),
     model=dag.one_of(JOBS.models),
     run=dag.one_of(JOBS.run_names),
+    merge=dag.one_of(JOBS.merge_names),
     strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 
@@ -139,4 +144,5 @@ def partial_report():
             run(PARAMS.fetch_command(STORAGE.prefix))
         for command in PARAMS.partial_commands():
             run(command)
+    dag.mark_partial(workflow, PARAMS.partial_outputs())
     print(log.read_text(), end="", flush=True)

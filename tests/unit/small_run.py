@@ -1,4 +1,4 @@
-"""A real training of a tiny model as a command of its own, to be stopped, killed and starved; its data are those of the kill harness."""
+"""A real training of a tiny model as a command of its own, to be stopped, killed and starved; data and settings are the kill harness's."""
 
 import importlib.util
 import json
@@ -10,16 +10,16 @@ from pathlib import Path
 
 HOME = Path(__file__).parents[2]
 TRAIN = HOME / "workflow" / "scripts" / "train_model.py"
-_spec = importlib.util.spec_from_file_location("kill_anywhere", HOME / "benchmarks" / "kill_anywhere.py")
-kill_anywhere = importlib.util.module_from_spec(_spec)
-sys.modules["kill_anywhere"] = kill_anywhere
-_spec.loader.exec_module(kill_anywhere)
-RESULTS = kill_anywhere.RESULTS
+_spec = importlib.util.spec_from_file_location("killed_training", HOME / "benchmarks" / "killed_training.py")
+killed_training = importlib.util.module_from_spec(_spec)
+sys.modules["killed_training"] = killed_training
+_spec.loader.exec_module(killed_training)
+RESULTS = killed_training.RESULTS
 
 
 def job(**changed) -> dict:
     sparing = {"every_epochs": 0, "every_steps": 60, "every_minutes": 0, "keep": 2}
-    return {**kill_anywhere.JOB, "epochs": 12, "checkpoint": sparing, **changed}
+    return {**killed_training.JOB, "epochs": 12, "checkpoint": sparing, **changed}
 
 
 class SmallRun:

@@ -135,6 +135,26 @@ def test_a_signal_reaches_the_script_and_its_children(tmp_path):
     assert "stopped from outside (SIGTERM)" in (tmp_path / "logs" / "x.log").read_text()
 
 
+def test_the_same_signal_twice_leaves_a_script_its_time_to_save(tmp_path):
+    text = "import pathlib, signal, sys, time\n"
+    text += "def save(*_):\n    time.sleep(1)\n    pathlib.Path('saved').write_text('x')\n    sys.exit(3)\n"
+    text += "signal.signal(signal.SIGTERM, save)\npathlib.Path('ready').write_text('x')\ntime.sleep(600)\n"
+    process = launch(write(tmp_path / "train_saves.py", text), tmp_path)
+    wait_for(tmp_path / "run" / "work" / "ready")
+    process.send_signal(signal.SIGTERM)  # from whoever ends the whole group,
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)  # and from the workflow, which passes it on
+    assert process.wait(30) == 1 and (tmp_path / "run" / "work" / "saved").exists()
+
+
+@pytest.mark.parametrize(("end", "words"), [("time.sleep(600)", "stopped after 0.02 minutes"), ("sys.exit(3)", "exit code 3")])
+def test_of_one_that_printed_nothing_our_own_words_are_not_taken_for_its(tmp_path, end, words):
+    script = write(tmp_path / "train_silent.py", f"import sys, time\n{end}\n")
+    assert launch(script, tmp_path, minutes=0.02).wait(60) == 1
+    said = (tmp_path / "logs" / "x.log").read_text().splitlines()
+    assert "train_silent.py" in said[0] and said[-1].startswith(f"error: {words}") and said[-1].endswith("it printed nothing")
+
+
 DAEMON = (
     "import os, pathlib, subprocess, sys, time\n"
     "child = 'import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -60,6 +61,8 @@ HOSTILE = {
     "old pickle": (lambda ran: pickle.dumps(Bomb(ran), protocol=0), "claims"),
     "torch.save": (lambda ran: zipped({"archive/data.pkl": pickle.dumps(Bomb(ran))}), "a zip archive"),
     "npy of objects": (lambda ran: b"\x93NUMPY\x01\x00" + pickle.dumps(Bomb(ran)), "a numpy array"),
+    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(60), "claims"),
+    "program": (lambda _: b"\x7fELF\x02\x01\x01" + bytes(60), "claims"),
     "gzip": (lambda _: b"\x1f\x8b\x08\x00" + bytes(60), "a gzip archive"),
     "lfs pointer": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
     "polyglot with a zip behind": (lambda ran: GOOD + zipped({"data.pkl": pickle.dumps(Bomb(ran))}), "bytes behind its last tensor"),
@@ -159,6 +162,34 @@ def spoiled_crc() -> bytes:
     return bytes(data)
 
 
+def linked() -> bytes:
+    """An archive whose array is a symbolic link, as Unix archives have them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo("frames.npy")
+        entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "/etc/passwd")
+    return buffer.getvalue()
+
+
+def shared_offset() -> bytes:
+    """Two entries of the directory that are one and the same bytes: how small archives become terabytes."""
+    frames, other = npz(frames=np.zeros(4)), npz(others=np.zeros(4))
+    data, more = frames[: frames.index(b"PK\x01\x02")], other[other.index(b"PK\x01\x02") : other.index(b"PK\x05\x06")]
+    directory = frames[frames.index(b"PK\x01\x02") : frames.index(b"PK\x05\x06")] + more.replace(b"others", b"frames")
+    return data + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2, 2, len(directory), len(data), 0)
+
+
+def npy_header(size: int) -> bytes:
+    """An array whose header claims so many bytes."""
+    return zipped({"frames.npy": b"\x93NUMPY\x02\x00" + struct.pack("<L", size) + b"{}"})
+
+
+def two_headers() -> bytes:
+    """An entry whose name in the directory is not that before its bytes: readers of a stream see another file."""
+    return npz(frames=np.zeros(4)).replace(b"frames.npy", b"harmless!!", 1)
+
+
 def test_archives_of_arrays_are_refused_by_reason(tmp_path):
     objects = npz(frames=np.array([Bomb(tmp_path / "ran")], dtype=object))
     up = zipped({"../../frames.npy": b"x", "frames.npy": b"\x80\x04."})
@@ -169,6 +200,12 @@ def test_archives_of_arrays_are_refused_by_reason(tmp_path):
         (npz(frames=np.zeros((1, 1 << 22), np.uint8)), "at most"),
         (zipped({f"{i}.npy": b"" for i in range(2000)}), "arrays; at most"),
         (GOOD, "not an .npz"),
+        (linked(), "damaged"),
+        (shared_offset(), "exactly one array 'frames'"),
+        (two_headers(), "damaged"),
+        (npy_header(1 << 31), "no header of at most"),
+        (npz(frames=np.zeros(4))[:-30], "cut off or damaged"),
+        (b"RIFF" + bytes(40), "not an .npz"),
     ]:
         with pytest.raises(Refused, match=words):
             read_arrays(data, ("frames",), max_bytes=1 << 20)

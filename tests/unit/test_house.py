@@ -11,7 +11,8 @@ import pytest
 HOME = Path(__file__).parents[2]
 LIBRARY = HOME / "workflow" / "trainyard"
 FLOORS = {
-    "config": 0, "data": 1, "baselines": 2, "models": 2, "train": 3, "lora": 4, "report": 4, "machines": 1, "host": 1, "dag": 4, "cli": 4,
+    "config": 0, "data": 1, "host": 1, "machines": 1, "baselines": 2, "models": 2, "train": 3, "lora": 4, "dag": 4, "report": 5, "plan": 5,
+    "cli": 6,
 }  # fmt: skip
 LIGHT = ["index_dataset", "split_dataset", "evaluate_model", "merge_adapters", "compare_models", "build_report", "fit_baselines"]
 

@@ -85,13 +85,13 @@ def test_a_full_disk_is_said_and_the_copy_goes_on_where_there_is_room(tmp_path: 
         pytest.skip(why)
     source, local = make_source(tmp_path, 120), tmp_path / "local"
     local.mkdir()
-    with pytest.raises(DataError, match="GB are missing; make room, or copy a --subset"):
+    with pytest.raises(DataError, match=r"needs \d\.\d MB more, 1 kB are free: \d\.\d MB are missing; make room, or copy a --subset"):
         monkeypatch.setattr("trainyard.data.mirror.free_bytes", lambda path: 1000)
         mirror(source, local, [], None, 0, 4, 1 << 20)
     monkeypatch.setattr("trainyard.data.mirror.free_bytes", lambda path: 1 << 40)
     assert fuse_mount.libc.mount(b"tmpfs", os.fsencode(local), b"tmpfs", 0, b"size=1m") == 0
     try:
-        with pytest.raises(DataError, match="the disk is full after 0.00 GB; make room and run again"):
+        with pytest.raises(DataError, match=r"the disk is full after [\d.]+ [kM]B; make room and run again"):
             mirror(source, local, [], None, 0, 4, 1 << 20)
         assert not (local / ".copying").exists() and recorded(local)
         saved = tmp_path / "saved"
@@ -146,3 +146,12 @@ def test_a_disk_that_gives_back_other_bytes_is_found(tmp_path: Path, monkeypatch
     assert "b.bin,the copy differs from what was read" in (tmp_path / "near" / "quarantine.csv").read_text()
     assert (tmp_path / "near" / "a.bin").read_bytes() == (tmp_path / "far" / "a.bin").read_bytes()
     assert not (tmp_path / "near" / "b.bin").exists()
+
+
+def test_rewritten_paths_hold_wherever_they_are_read_from(tmp_path: Path) -> None:
+    make_source(tmp_path, 3)
+    (tmp_path / "My Drive" / "rows.jsonl").write_text(json.dumps({"audio": "/content/drive/My Drive/d1/0001 sound.wav"}) + "\n")
+    command = [sys.executable, SCRIPT, "--source", "My Drive", "--local-root", "local", "--annotations", "rows.jsonl"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    row = json.loads((tmp_path / "local" / "rows.jsonl").read_text())
+    assert row == {"audio": str(tmp_path / "local" / "d1" / "0001 sound.wav")} and Path(row["audio"]).is_file()

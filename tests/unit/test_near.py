@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fuse_mount
+import numpy as np
 import pytest
 import trainyard.data.near as near
 from test_gate import SCRIPT
 from test_preflight import job, packs
 from trainyard.data.errors import DataError
-from trainyard.data.pack import Pack
+from trainyard.data.pack import Pack, PackWriter
 
 pytestmark = pytest.mark.skipif(bool(fuse_mount.can_mount()), reason=fuse_mount.can_mount() or "can mount")
 LIBRARY = Path(near.__file__).parents[2]
@@ -171,15 +172,81 @@ def test_a_mount_that_is_gone_and_a_folder_of_somebody_else(mount: Mount, tmp_pa
         bring(path)
 
 
+def far_packs(mount: Mount, files: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Packs of the far folder as they are seen at the mount, and the words of a command that reads them."""
+    far = {split: str(mount.point / Path(path).name) for split, path in files.items()}
+    return far, [word for split, path in far.items() for word in (f"--{split}", path)]
+
+
+def command(script: str, *words: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, SCRIPT.with_name(script), *words], capture_output=True, text=True, timeout=300)
+
+
 def test_a_training_reads_its_packs_from_the_copies(mount: Mount, tmp_path: Path) -> None:
     files = packs(mount.far)
-    far = {split: str(mount.point / Path(path).name) for split, path in files.items()}
+    _, given = far_packs(mount, files)
     settings = json.dumps({**job(), "schedule_epochs": job()["epochs"]})
-    given = [word for split, path in far.items() for word in (f"--{split}", path)]
     places = ["--checkpoints", tmp_path / "checkpoints", "--output", tmp_path / "out"]
-    command = [sys.executable, SCRIPT, "--settings", settings, *given, *places]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = command("train_model.py", "--settings", settings, *given, *places)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("copied and verified") == 3 and (tmp_path / "out" / "model.safetensors").exists()
     assert sorted(mount.opened) == sorted(Path(path).name for path in files.values())
     assert len(Pack(files["train"])) > 0
+
+
+def test_a_preflight_looks_at_the_copies_names_the_mount_and_leaves_them_to_the_training(mount: Mount, tmp_path: Path) -> None:
+    files = packs(mount.far)
+    far, given = far_packs(mount, files)
+    report = tmp_path / "preflight.json"
+    done = command("preflight_check.py", "--settings", json.dumps(job()), *given, "--checkpoints", tmp_path, "--output", report)
+    assert done.returncode == 0 and done.stdout.count("copied and verified") == 3, done.stdout + done.stderr
+    checks = {c["check"]: c for c in json.loads(report.read_text())["checks"]}
+    assert checks["storage"]["verdict"] == "warn" and checks["storage"]["value"] == "Google Drive (drive)"
+    assert checks["mount"]["value"].startswith("Google Drive (drive); ") and float(checks["mount"]["value"].split()[3]) >= 20  # ms
+    assert checks["read"]["verdict"] == "ok" and float(checks["read"]["value"].split()[0]) < 20
+    opened = len(mount.opened)
+    assert set(bring_all(far)) == {str(p) for p in copies(tmp_path)} and len(mount.opened) == opened
+    mount.server.kill()
+    mount.server.wait(10)
+    done = command("preflight_check.py", "--settings", json.dumps(job()), *given, "--checkpoints", tmp_path, "--output", report)
+    found = json.loads(report.read_text())
+    assert done.returncode == 0 and found["verdict"] == "fail", done.stdout + done.stderr
+    assert any("does not answer" in c["value"] and "mount it again" in c["advice"] for c in found["checks"])
+
+
+def bring_all(far: dict[str, str]) -> list[str]:
+    return list(near.bring_near(far.values(), lambda text: pytest.fail(text)).values())
+
+
+def test_attention_is_mapped_from_the_copies(mount: Mount, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+    from trainyard.config.architectures import ARCHITECTURES
+    from trainyard.models.registry import architecture
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        with PackWriter(mount.far / f"{split}.safetensors", {"format": "video", "classes": ["a", "b"]}) as writer:
+            for i in range(6):
+                video = rng.integers(0, 256, (1, 4, 3, 16, 16), dtype=np.uint8)
+                fixed = {"video": video, "positions": np.zeros((5, 3), np.float32), "label": np.int64(i % 2)}
+                writer.add(fixed, {"id": f"{split}{i}", "group": f"{split}{i}"})
+    options = ARCHITECTURES["transformer"].options(feature_dim=16, width=4)
+    model = architecture("transformer").from_pack(options, Pack(mount.far / "train.safetensors"), np.arange(6), {})
+    save_file({k: v.contiguous() for k, v in model.trainable_state().items()}, tmp_path / "model.safetensors")
+    settings = {**job(), "architecture": "transformer", "format": "video", "options": options.model_dump(mode="json")}
+    words = ["--model", tmp_path / "model.safetensors", "--output", tmp_path / "maps.safetensors"]
+    given = [w for split in ("train", "test") for w in (f"--{split}", mount.point / f"{split}.safetensors")]
+    done = command("map_attention.py", "--settings", json.dumps(settings), *words, *given)
+    assert done.returncode == 0 and "attention of 2 samples" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("copied and verified") == 2 and sorted(mount.opened) == ["test.safetensors", "train.safetensors"]
+
+
+def test_a_base_model_is_built_from_the_copies(mount: Mount, tmp_path: Path) -> None:
+    for name, rows in (("train", range(60)), ("validation", range(60, 70))):
+        lines = [json.dumps({"id": str(i), "group": str(i), "prompt": f"count {i} words", "answer": f"there are {i} words"}) for i in rows]
+        (mount.far / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    words = ["--settings", '{"steps": 2, "width": 32, "layers": 1, "heads": 2, "vocabulary": 300}', "--output", tmp_path / "base"]
+    given = [w for split in ("train", "validation") for w in (f"--{split}", mount.point / f"{split}.jsonl")]
+    done = command("build_base_model.py", *words, *given)
+    assert done.returncode == 0 and (tmp_path / "base" / "model.safetensors").is_file(), done.stdout + done.stderr
+    assert done.stdout.count("copied and verified") == 2 and sorted(mount.opened) == ["train.jsonl", "validation.jsonl"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import SmallRun, kill_anywhere
+from small_run import SmallRun, killed_training
 from trainyard.train import checkpoint
 from trainyard.train.checkpoint import CheckpointStore, Snapshot
 from trainyard.train.memory import MemoryLadder, OutOfMemory, is_out_of_memory
@@ -22,7 +22,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is enforce
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory) -> dict[str, str]:
-    return kill_anywhere.make_packs(tmp_path_factory.mktemp("packs"))
+    return killed_training.make_packs(tmp_path_factory.mktemp("packs"))
 
 
 def snapshot(step: int, values: int = 3) -> Snapshot:
@@ -217,3 +217,61 @@ def test_a_checkpoint_of_another_fingerprint_is_never_taken(tmp_path):
     said: list[str] = []
     assert ours.latest(said.append) is None
     assert any("another run wrote it: theirs, this is ours" in line for line in said)
+
+
+# ---- a real disk ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte; how it is mounted anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = lambda options: subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", place], capture_output=True)  # noqa: E731
+    if os.geteuid() or mount("size=1m").returncode:
+        pytest.skip("mounting a disk needs root")
+    yield place, mount
+    subprocess.run(["umount", place], check=True)
+
+
+def free_bytes(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.mark.parametrize("checkpoints", [0.5, 1.5, 2.5, 3.5])
+def test_a_disk_that_is_really_full_costs_only_the_time_since_the_last_checkpoint(packs, tmp_path, small_disk, checkpoints):
+    place, _ = small_disk
+    whole, run = SmallRun(packs, tmp_path / "whole"), SmallRun(packs, place / "run")
+    assert whole.call().returncode == 0
+    size = max(f.stat().st_size for f in (tmp_path / "whole").rglob("step-*.safetensors"))
+    filler = place / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        while free_bytes(place) > checkpoints * size + 8192:
+            file.write(bytes(4096))
+    done = run.call()
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "No space left on device" in done.stderr and "run again" in done.stderr and done.stderr.count("\n") == 1
+    kept = CheckpointStore(next((place / "run" / "checkpoints").glob("*/"))).latest()
+    assert (kept is not None) == (checkpoints > 1) and not list(place.rglob("*.tmp"))
+    filler.unlink()
+    assert run.call().returncode == 0
+    assert run.results() == whole.results()
+
+
+def test_a_disk_that_is_read_only_is_one_line_and_what_was_saved_is_gone_on_from(packs, tmp_path, small_disk):
+    place, mount = small_disk
+    whole, run = SmallRun(packs, tmp_path / "whole", epochs=200), SmallRun(packs, place / "run", epochs=200)
+    assert whole.call().returncode == 0
+    process = run.start()
+    try:
+        run.wait_past(100)
+    finally:
+        process.kill()
+        process.communicate()
+    assert mount("remount,ro").returncode == 0
+    done = run.call()
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {place}") and "Read-only file system" in done.stderr
+    assert mount("remount,rw").returncode == 0
+    done = run.call()
+    assert done.returncode == 0 and "resuming at step" in done.stdout
+    assert run.results() == whole.results()

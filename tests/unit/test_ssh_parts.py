@@ -38,11 +38,12 @@ def test_a_lease_is_never_longer_than_what_was_seen_allows(tmp_path_factory, ext
 
 
 def test_no_wall_clock_is_read_by_what_decides():
-    """Only what a person reads may ask for the time of day."""
+    """Only what a person reads, and what looks whether a host's clock will do, may ask for the time of day."""
     package = Path(__file__).parents[2] / "workflow" / "snakemake_executor_plugin_ssh"
     for path in package.rglob("*.py"):
         text = path.read_text()
-        assert "time.time(" not in text and "datetime" not in text, path
+        assert "time.time(" not in text or path.name in ("environment.py", "skew.py"), path
+        assert "datetime" not in text, path
         assert "strftime" not in text or path.name == "cancel.py"
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_run import SmallRun, kill_anywhere
+from small_run import SmallRun, killed_training
 from trainyard.train.stopping import RESUME_ME, StopFlag, batch_deadline
 
 LONG = 3000  # epochs: more than is ever waited for
@@ -16,7 +16,7 @@ LONG = 3000  # epochs: more than is ever waited for
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory) -> dict[str, str]:
-    return kill_anywhere.make_packs(tmp_path_factory.mktemp("packs"))
+    return killed_training.make_packs(tmp_path_factory.mktemp("packs"))
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import os
 import sys
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", default="{}", help="width, layers, steps, lr …: JSON, or @file (the `base` keys of a model's config)")
-    parser.add_argument("--train", required=True, type=Path, help="packed chat rows to train on (JSONL with prompt and answer)")
-    parser.add_argument("--validation", required=True, type=Path, help="packed chat rows to measure the loss on")
+    parser.add_argument("--train", required=True, help="packed chat rows to train on (JSONL with prompt and answer)")
+    parser.add_argument("--validation", required=True, help="packed chat rows to measure the loss on")
     parser.add_argument("--output", required=True, type=Path, help="folder of the base model")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     args = parser.parse_args()
@@ -35,7 +35,9 @@ def main() -> None:
     from trainyard.config.validation import validate
     from trainyard.lora.base_model import build_base_model
 
-    report = build_base_model(validate(Base, read_settings(args.settings), "base"), args.train, args.validation, args.output, args.threads)
+    near = by_name("trainyard.data.near").bring_near([args.train, args.validation])
+    train, validation = Path(near[args.train]), Path(near[args.validation])
+    report = build_base_model(validate(Base, read_settings(args.settings), "base"), train, validation, args.output, args.threads)
     print(
         f"{args.output}: {report['parameters']} parameters, {report['vocabulary']} tokens, answer loss {report['validation_loss']:.4f} "
         f"on {report['validation_rows']} held-out rows after {report['steps']} steps"

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     from trainyard.models.registry import architecture
 
     settings = read_settings(args.settings)
-    train, test = open_view(args.train, "train", settings["fold"]), open_view(args.test, "test", settings["fold"])
+    near = by_name("trainyard.data.near").bring_near([args.train, args.test])
+    train, test = (open_view(near[path], split, settings["fold"]) for path, split in ((args.train, "train"), (args.test, "test")))
     model = architecture(settings["architecture"]).from_pack(typed_options(settings), train.pack, train.rows, {})
     model.load_trainable_state(load_file(args.model))
     count = write_attention(model, test, args.output, {"run": settings["run"], "model": settings["model"]})

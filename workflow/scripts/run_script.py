@@ -11,11 +11,10 @@ Its output goes to the log; each attempt has its own beside it.
 
 import argparse
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
-from trainyard.command import attempt_log, by_name, run_command
+from trainyard.command import attempt_log, by_name, run_command, share_of_machine, thread_limit
 
 
 def main() -> int:
@@ -26,21 +25,11 @@ def main() -> int:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json and train.json; below it output/ and work/")
     parser.add_argument("--log", type=Path, help="log file (default: script.log in the output folder)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads the script is told to use")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument(
-        "--watch-parent",
-        type=int,
-        nargs="?",
-        const=os.getppid(),
-        metavar="PID",
-        help="stop when the process that started this one (or PID) is gone",
-    )
+    share_of_machine(parser)
     args = parser.parse_args()
     log = args.log or args.output / "script.log"
     attempt_log(str(log))
 
-    from trainyard.command import thread_limit
     from trainyard.config.jobs import read_settings
     from trainyard.data.files import write_json
     from trainyard.report.script_metrics import metrics_files, read_script_metrics
@@ -63,8 +52,9 @@ def main() -> int:
             raise ScriptError("the workflow that started this run is gone, while it waited for a GPU")
     arguments = script_arguments(source.decode("utf-8", "replace"), settings, output.resolve())
     print(f"{settings['suite']}/{settings['run']}: {args.script} {' '.join(arguments)}", flush=True)
+    begins = log.stat().st_size
     outcome = run_script(args.script, arguments, work, output, minutes, args.watch_parent)
-    check_outcome(outcome, minutes, log)
+    check_outcome(outcome, minutes, log, begins)
     metrics, notes = read_script_metrics([output, work])
     for note in notes:
         print(f"note: {note}")

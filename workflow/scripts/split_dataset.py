@@ -56,11 +56,14 @@ def _split_files(args: argparse.Namespace) -> None:
 def _split_index(args: argparse.Namespace) -> None:
     from trainyard.config.jobs import read_settings
     from trainyard.data.files import write_json
-    from trainyard.data.index import read_index, typed_dataset
-    from trainyard.data.split import split_samples, summarise, write_splits
+    from trainyard.data.index import typed_dataset
+    from trainyard.data.index_file import open_index
+    from trainyard.data.split import split_samples
+    from trainyard.data.split_file import write_splits
+    from trainyard.data.split_summary import summarise
 
     dataset = typed_dataset(read_settings(args.settings))
-    index, meta = read_index(args.index, ("id", "label", "group", "refused"))
+    index, meta = open_index(args.index)
     splits = split_samples(index, dataset)
     summary = summarise(index, meta, splits, dataset)
     write_splits(index, splits, args.output)

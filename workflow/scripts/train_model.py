@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from trainyard.command import attempt_log, by_name, run_command, thread_limit
+from trainyard.command import attempt_log, by_name, run_command, share_of_machine, thread_limit
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder or hub name of the base model")
+    parser.add_argument("--base-name", help="LoRA: what the adapter calls its base, where --base-model is a copy of it (--base-model)")
     parser.add_argument(
         "--preflight",
         help="preflight.json of the model; training refuses when its verdict is fail, or when this machine lacks what it says is needed",
@@ -36,20 +37,11 @@ def main() -> int:
         "--code", default="by-hand", help="fingerprint of the code, part of the checkpoints' identity; of a slot: JSON, one for each model"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--log", help="log file; one of its own is kept for every attempt beside it")
     parser.add_argument("--memory-mb", type=int, default=0, help="on a CPU, the most memory this run may take, MB; 0: as it comes")
     parser.add_argument("--deadline", help="save and stop then: 2026-11-24T18:00, 18:00, 7h30m (default: $TRAINYARD_DEADLINE)")
     parser.add_argument("--tensorboard", action="store_true", help="events for TensorBoard below --checkpoints (or $TRAINYARD_TENSORBOARD)")
-    parser.add_argument(
-        "--watch-parent",
-        type=int,
-        nargs="?",
-        const=os.getppid(),
-        metavar="PID",
-        help="save and stop when the process that started this one (or PID) is gone",
-    )
+    share_of_machine(parser)
     args = parser.parse_args()
     if bool(args.settings) == bool(args.promotion) or bool(args.promotion) != bool(args.slot):
         parser.error("give --settings, or --promotion with --slot")
@@ -75,7 +67,7 @@ def main() -> int:
         print(f"stopped: {stop.reason}, while waiting for a GPU", file=sys.stderr)
         return RESUME_ME
     packs = {split: near[getattr(args, split)] for split in ("train", "validation", "test")}
-    paths = {"base_model": args.base_model} if args.base_model else {}
+    paths = {name: text for name in ("base_model", "base_name") if (text := getattr(args, name))}
     try:
         mirrored = by_name("trainyard.machines.mirror").beside()
         with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints), mirrored as elsewhere:

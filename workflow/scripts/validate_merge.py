@@ -52,7 +52,8 @@ def main() -> None:
     options = validate(LoraOptions, settings.get("options", {}), "options")
     wanted = validate(Merge, settings.get("merge", {}), "merge")
     check_together([Adapter(folder) for folder in args.shards] or [Adapter(merged[0][1])])
-    views = {split: open_view(getattr(args, split), split) for split in ("validation", "test")}
+    near = by_name("trainyard.data.near").bring_near([args.validation, args.test])
+    views = {split: open_view(near[getattr(args, split)], split) for split in ("validation", "test")}
 
     name = f"validate_merge {settings['suite']}/{settings['model']}"
     place = by_name("trainyard.host.slots").hold_gpu(args.device, name, args.gpu_slots)

@@ -52,8 +52,9 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except OSError:
+        except OSError as problem:
             partial.unlink(missing_ok=True)
+            problem.filename = problem.filename or str(path)  # a full disk says no name
             raise
 
     def remove(self, token: str) -> None:

@@ -7,64 +7,15 @@ Times are seconds of the controller's monotonic clock, which stands still while 
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from .admission import Need, Queue, Room
 from .attempts import Attempt, new_token
+from .reasons import why_nowhere
+from .records import Entry, Event, HostState, Keeper
 
 _LOSSES = 3
 _REST = 60.0
-
-
-class Keeper(Protocol):
-    """What keeps attempts over the controller's end."""
-
-    def write(self, attempt: Attempt) -> None: ...
-
-    def remove(self, token: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something to tell about a job: started, finished, failed, lost (its host, it starts elsewhere), impossible."""
-
-    kind: str
-    job: str
-    host: str = ""
-    token: str = ""
-    text: str = ""
-    status: dict = field(default_factory=dict)
-
-
-@dataclass
-class Entry:
-    """A job in the book. `blockers`: earlier attempts that must have ended before it may start."""
-
-    need: Need
-    spec: str = ""
-    name: str = ""
-    token: str | None = None
-    losses: int = 0
-    blockers: set[str] = field(default_factory=set)
-
-
-@dataclass
-class HostState:
-    """link: connecting, up, down or refused (with `reason`: not in this run any more)."""
-
-    name: str
-    contact: float
-    room: Room | None = None
-    link: str = "connecting"
-    reason: str = "no connection yet"
-    rest_until: float = 0.0
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    forget: set[str] = field(default_factory=set)
-
-    def gone(self, now: float, limit: float | None) -> bool:
-        """Not reached for so long that what it still runs can hand nothing in."""
-        return self.link != "up" and limit is not None and now - self.contact >= limit
 
 
 class Book:
@@ -77,7 +28,6 @@ class Book:
         self._limit, self._journal, self._token = limit, journal, token
         self._queue = Queue()
         self._now = now
-
         # Hosts that have something new to be told.
         self.stirred: set[str] = set()
 
@@ -138,32 +88,19 @@ class Book:
 
     def opened(self, name: str, size: dict[str, int], now: float) -> None:
         """A host answered for the first time, or again."""
-        host = self._heard(name, now)
-        if host.room is None:
-            host.room = Room(name, size["cores"], size["mem_mb"], size["gpu"])
-            for attempt in host.attempts.values():
-                attempt.gpus = host.room.take(attempt.need, attempt.gpus or None)
-        host.link, host.reason, host.room.open = "up", "", True
-        self._fill([host.room])
+        self._fill([self._heard(name, now).opened(size)])
 
     def lost(self, name: str, reason: str) -> None:
         """The connection to a host ended, or could not be made: nothing is known about its jobs until there is one again."""
-        self._close(name, "down", reason)
+        self.hosts[name].close("down", reason)
 
     def refused(self, name: str, reason: str) -> None:
         """A host that cannot be used as it is."""
-        self._close(name, "refused", reason)
+        self.hosts[name].close("refused", reason)
 
     def request(self, name: str) -> dict[str, list]:
         """What to tell a host now: attempts to launch, tokens to cancel, watch and forget."""
-        host = self.hosts[name]
-        going = list(host.attempts.values())
-        return {
-            "launch": [attempt for attempt in going if attempt.stage == "new" and not attempt.revoked],
-            "cancel": [attempt.token for attempt in going if attempt.revoked],
-            "watch": [attempt.token for attempt in going],
-            "forget": sorted(host.forget),
-        }
+        return self.hosts[name].request()
 
     def kept_on(self, name: str) -> int:
         """How many attempts of an earlier life on a host nobody has asked for."""
@@ -190,7 +127,7 @@ class Book:
                 continue
             if attempt.stage == "kept" and not attempt.revoked:
                 if status["state"] != "running":
-                    self._take_off(host, attempt)  # Its result waits on the host until its job is asked for.
+                    host.take_off(attempt)  # Its result waits on the host until its job is asked for.
             elif status["state"] == "running":
                 self._runs(attempt)
             elif status["state"] == "ended" or attempt.revoked:
@@ -203,6 +140,11 @@ class Book:
             host.room.open = host.link == "up" and now >= host.rest_until
             self._fill([host.room])
 
+    def stood_still(self, seconds: float) -> None:
+        """The controller was stopped for so long, and heard nobody for that reason: no host is given up for it."""
+        for host in self.hosts.values():
+            host.contact += seconds
+
     def tick(self, now: float) -> None:
         """Time has passed: hosts are given up, jobs that can run nowhere are said so, rested hosts are used again."""
         self._now = now
@@ -214,8 +156,8 @@ class Book:
                 host.room.open = True
                 self._fill([host.room])
         for need in self._queue.needs():
-            if not any(self._could(host, need) for host in self.hosts.values()):
-                reason = self._why_not(need)
+            if not any(host.could(need, now, self._limit) for host in self.hosts.values()):
+                reason = why_nowhere(self.hosts, need, now, self._limit)
                 for job in self._queue.waiting(need):
                     self._queue.remove(need, job)
                     del self.jobs[job]
@@ -228,12 +170,6 @@ class Book:
         host.contact = max(host.contact, now)
         self._now = max(self._now, now)
         return host
-
-    def _close(self, name: str, link: str, reason: str) -> None:
-        host = self.hosts[name]
-        host.link, host.reason = link, reason
-        if host.room is not None:
-            host.room.open = False
 
     def _enqueue(self, job: str, first: bool = False) -> None:
         need = self.jobs[job].need
@@ -265,10 +201,7 @@ class Book:
         """On its host's page, with its room taken; once."""
         host = self.hosts.setdefault(attempt.host, HostState(attempt.host, self._now, link="down", reason="it is not among the hosts"))
         self.stirred.add(attempt.host)
-        if attempt.token not in host.attempts:
-            host.attempts[attempt.token] = attempt
-            if host.room is not None:
-                attempt.gpus = host.room.take(attempt.need, attempt.gpus or None)
+        host.place(attempt)
 
     def _runs(self, attempt: Attempt) -> None:
         first, attempt.stage = attempt.stage != "runs", "runs"
@@ -281,7 +214,7 @@ class Book:
 
     def _end(self, host: HostState, attempt: Attempt, status: dict) -> None:
         """It has ended, or never was, for certain."""
-        self._take_off(host, attempt)
+        host.take_off(attempt)
         if self._counts(attempt):
             del self.jobs[attempt.job]
             kind = "finished" if status.get("rc") == 0 else "failed"
@@ -289,11 +222,6 @@ class Book:
         else:
             self.settled(host.name, attempt.token)
             self._unblock(attempt)
-
-    def _take_off(self, host: HostState, attempt: Attempt) -> None:
-        del host.attempts[attempt.token]
-        if host.room is not None:
-            host.room.give_back(attempt.need, attempt.gpus)
 
     def _lose(self, host: HostState, attempt: Attempt) -> None:
         """The host is given up. What it still runs can hand nothing in (its lease is over) and is ended when the host comes back."""
@@ -318,28 +246,3 @@ class Book:
             entry.blockers.remove(attempt.token)
             if not entry.blockers and entry.token is None:
                 self._enqueue(attempt.job)
-
-    def _could(self, host: HostState, need: Need) -> bool:
-        if host.link == "refused" or host.gone(self._now, self._limit):
-            return False
-        return host.room.could(need) if host.room is not None else need.host in (None, host.name)
-
-    def _why_not(self, need: Need) -> str:
-        asks = (
-            f"{need.cores} cores, {need.mem_mb} MB"
-            + (f", {need.gpu} GPUs" if need.gpu else "")
-            + (f", host {need.host}" if need.host else "")
-        )
-        if need.host is not None and need.host not in self.hosts:
-            return f"no host can take it (asks for {asks}): {need.host} is not among the hosts {', '.join(sorted(self.hosts))}"
-        said = []
-        for host in self.hosts.values():
-            if need.host not in (None, host.name):
-                continue
-            if host.link == "refused":
-                said.append(f"{host.name} cannot be used: {host.reason}")
-            elif host.gone(self._now, self._limit):
-                said.append(f"{host.name} was not reached for {self._now - host.contact:.0f} s: {host.reason}")
-            elif host.room is not None:
-                said.append(f"{host.name} has {host.room.cores} cores, {host.room.mem_mb} MB, {host.room.gpu} GPUs")
-        return f"no host can take it (asks for {asks}): " + "; ".join(said)

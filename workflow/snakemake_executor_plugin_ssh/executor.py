@@ -1,43 +1,41 @@
 """The executor: Snakemake's jobs go into the book, links carry them out, and what becomes of them is told to Snakemake."""
 
 import asyncio
-import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
-import socket
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from .admission import Need
 from .attempts import Attempt, Journal
-from .book import Book, Event
-from .cancel import lock_folder, write_hosts
-from .hosts import Host, read_hosts
+from .begin import check_storage, hosts_of, prepare_command, sources_of, take_folder, take_up
+from .book import Book
+from .cancel import write_hosts
+from .desk import ExecutorDesk
+from .identity import job_key, job_label, job_need, job_spec, project_name
 from .later import cancel_later
-from .lease import lease_seconds
+from .lease import lease_seconds, limit_seconds, poll_seconds
 from .link import Link, Terms
-from .manifest import Manifest, make_manifest
-from .openssh import OpenSSH, loopback_ports
+from .openssh import OpenSSH, loopback_ports, silence_seconds
 from .packages import packages_needed
+from .reasons import none_usable
+from .records import Event
 from .settings import ExecutorSettings
 
 _CANCEL_SECONDS = 12.0
-_CANCELLER_SECONDS = 60.0
+_STOOD_STILL = 10.0  # seconds between two looks that are a second apart otherwise: this process was stopped (Ctrl+Z)
 
 
 class Executor(RemoteExecutor):
@@ -50,49 +48,45 @@ class Executor(RemoteExecutor):
         storage = self.workflow.storage_settings
         self._shared = storage.assume_common_workdir
         self._shared_outputs = SharedFSUsage.INPUT_OUTPUT in storage.shared_fs_usage
-        if not self._shared_outputs and storage.default_storage_provider is None:
-            raise WorkflowError(
-                "without a shared filesystem, files travel through a storage: set --default-storage-provider and --default-storage-prefix"
-            )
-        hosts = [
-            replace(host, python=sys.executable if host.local and host.python is None else host.python or settings.python,
-                    workdir=host.workdir or settings.workdir)
-            for host in read_hosts(settings.hosts)
-        ]  # fmt: skip
-        self._settings = settings
-        self._home = Path(".snakemake", "ssh").absolute()
-        (self._home / "logs").mkdir(parents=True, exist_ok=True)
-        self._only_one()
-        self._manifest = self._sources()
-        limit = settings.unreachable_minutes * 60 or None
-        journal = Journal(self._home / "attempts")
+        check_storage(storage)
+        hosts = hosts_of(settings)
+        self.home = Path(".snakemake", "ssh").absolute()
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        self._lock_file = take_folder(self.home)
+        self._manifest = sources_of(self.workflow, self.snakefile, settings.max_source_mb)
+        if found := self._manifest:
+            self.note(f"{len(found.entries)} source files, {found.megabytes:.1f} MB, version {found.version[:8]}")
+        limit = limit_seconds(settings.unreachable_minutes)
+        journal = Journal(self.home / "attempts")
+        self._looked = time.monotonic()
         self.lock_, self._news = threading.RLock(), threading.Event()
         self.book = Book([host.name for host in hosts], limit, journal, time.monotonic())
-        self._earlier: dict[str, list[Attempt]] = {}
-        self._take_up(journal, hosts)
+        self._earlier, notes = take_up(journal, self.book, settings.unreachable_minutes)
+        for text in notes:
+            self.note(text, warning=True)
         self._infos: dict[str, SubmittedJobInfo] = {}
         self._unsettled: dict[int, tuple[str, str]] = {}
         self._sockets = Path(tempfile.mkdtemp(prefix="smk-ssh-"))
         config = settings.config.absolute() if settings.config else None
-        ssh = OpenSSH(config, self._sockets)
-        write_hosts(self._home, hosts, config, self._project())
+        ssh = OpenSSH(config, self._sockets, silence_seconds(settings.silence_seconds))
+        project = project_name(Path.cwd())
+        write_hosts(self.home, hosts, config, project)
         poll = float(max(1, self.workflow.remote_execution_settings.seconds_between_status_checks))
+        lease = lease_seconds(limit, poll, shared=self._shared_outputs)
         terms = Terms(
-            project=self._project(),
-            lease=lease_seconds(limit, poll, shared=self._shared_outputs),
-            poll=poll,
+            project=project,
+            lease=lease,
+            poll=poll_seconds(poll, lease),
             packages=packages_needed(self.workflow, settings.requirements),
             forward=tuple(settings.forward) or loopback_ports(self.envvars().values()),
             manifest=self._manifest,
-            prepare=self._prepare_command,
+            prepare=partial(prepare_command, settings=settings),
+            signs=not self._shared_outputs,
         )
-        self._links = {host.name: Link(host, self.desk, terms, ssh) for host in hosts}
+        desk = ExecutorDesk(self, settings, os.getcwd() if self._shared else None, self._manifest, self._shared_outputs)
+        self._links = {host.name: Link(host, desk, terms, ssh) for host in hosts}
         for link in self._links.values():
             link.start()
-
-    @property
-    def desk(self) -> "_Desk":
-        return _Desk(self)
 
     # --- what Snakemake calls
 
@@ -102,22 +96,34 @@ class Executor(RemoteExecutor):
         return f"exec {shlex.quote(python)}"
 
     def run_job(self, job: JobExecutorInterface) -> None:
-        key = self._key(job)
+        key, version = job_key(job), self._manifest.version if self._manifest else None
+        spec = job_spec(job, version, self.workflow.config_settings.config_args)
         info = SubmittedJobInfo(job, aux={"key": key, "ended": False, "command": self._command(job)})
         with self.lock_:
             self._infos[key] = info
-            taken = self.book.submit(key, self._need(job), self._spec(job), job.name, self._earlier.pop(key, []))
+            taken = self.book.submit(key, job_need(job), spec, job.name, self._earlier.pop(key, []))
         if taken is not None:
-            self.note(f"job {job.jobid} ({job.name}) goes on: attempt {taken.token} on host {taken.host}")
+            self.note(f"{job_label(job)} goes on: attempt {taken.token} on host {taken.host}")
         self._wake()
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         if not self._links:
             return  # The base class starts its thread before __post_init__.
         self._news.clear()
+        now = time.monotonic()
         with self.lock_:
-            self.book.tick(time.monotonic())
+            nobody = none_usable(self.book.hosts[name] for name in self._links) if self._infos else ""
+        if nobody:
+            # Once for all jobs, and before each has used up its retries. Local jobs that no host is needed for were let go on so far.
+            self._links = {}
+            self.broken(WorkflowError(nobody))
+            return
+        with self.lock_:
+            if (still := now - self._looked) > _STOOD_STILL:
+                self.book.stood_still(still)
+            self.book.tick(now)
             events, self.book.events = self.book.events, []
+        self._looked = now
         self._wake()
         for event in events:
             self._tell_snakemake(event)
@@ -144,7 +150,7 @@ class Executor(RemoteExecutor):
         while time.monotonic() < until and (left := self._not_ended(connected=True)):
             time.sleep(0.1)
         if left := self._not_ended(connected=False):
-            self.note(cancel_later(self._home, left), warning=True)
+            self.note(cancel_later(self.home, left), warning=True)
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -161,24 +167,9 @@ class Executor(RemoteExecutor):
 
     # --- what links call
 
-    def payload(self, attempt: Attempt) -> dict[str, Any]:
-        """Everything a host needs to start a job. Only here are the values of environment variables: they travel in the connection and
-        are kept in memory, on this side and that."""
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, attempt.gpus))} if attempt.need.gpu else {}
-        return {
-            "token": attempt.token,
-            "command": self._infos[attempt.job].aux["command"],
-            "environment": {**self.envvars(), **visible},
-            "directory": os.getcwd() if self._shared else None,
-            "version": self._manifest.version if self._manifest else None,
-            "keep": self._settings.keep,
-            "hold": "all" if self._shared_outputs else "uploader",
-            "log_limit": int(self._settings.max_log_mb * 1e6),
-            "grace": 5.0,
-        }
-
-    def log_file(self, attempt: Attempt) -> Path:
-        return self._home / "logs" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', attempt.name)[:80]}-{attempt.token}.log"
+    def command(self, attempt: Attempt) -> str:
+        """What its job runs."""
+        return self._infos[attempt.job].aux["command"]
 
     def note(self, text: str, warning: bool = False) -> None:
         (self.logger.warning if warning else self.logger.info)(f"ssh: {text}")
@@ -203,10 +194,11 @@ class Executor(RemoteExecutor):
         info = self._infos.get(event.job)
         if info is None:
             return
-        label = f"job {info.job.jobid} ({info.job.name})"
+        label = job_label(info.job)
         if event.kind == "started":
             info.external_jobid = f"{event.host}/{event.token}"
-            self.note(f"{label} runs on host {event.host}")
+            # In a form for programs too: loggers find out where a job runs.
+            self.logger.info(f"ssh: {label} runs on host {event.host}", extra={"ssh_jobid": info.job.jobid, "ssh_host": event.host})
             self.report_job_submission(info)
             return
         if event.kind == "lost":
@@ -220,10 +212,7 @@ class Executor(RemoteExecutor):
             self.report_job_success(info)
             return
         log = event.status.get("log")
-        where = f" on host {event.host}" if event.host else ""
-        rc = event.status.get("rc")
-        how = event.text or (f"signal {-rc}" if rc is not None and rc < 0 else f"exit code {rc}")
-        self.report_job_error(info, msg=f"{label}{where}: {how}. ", aux_logs=[log] if log else [])
+        self.report_job_error(info, msg=f"{label}{event.how()}. ", aux_logs=[log] if log else [])
 
     def _settle(self, job: JobExecutorInterface) -> None:
         if found := self._unsettled.pop(id(job), None):
@@ -239,90 +228,9 @@ class Executor(RemoteExecutor):
                 if (count := self.book.revoked_on(name)) and (host.link == "up" or not connected)
             }
 
-    def _only_one(self) -> None:
-        """Two controllers in one folder would take each other's jobs for strays and end them."""
-        until = time.monotonic() + _CANCELLER_SECONDS
-        while (lock := lock_folder(self._home, "run")) is None:
-            if time.monotonic() > until or (self._home / "lock").read_text().strip() != "cancel":
-                raise WorkflowError(
-                    f"another snakemake is running jobs over ssh from this folder ({Path.cwd()}); wait for it, or use another folder"
-                )
-            time.sleep(0.2)
-        self._lock_file = lock
-
-    def _sources(self) -> Manifest | None:
-        if SharedFSUsage.SOURCES in self.workflow.storage_settings.shared_fs_usage:
-            return None
-        always = [self.snakefile, *(os.path.relpath(path) for path in self.workflow.overwrite_configfiles)]
-        manifest = make_manifest(Path.cwd(), always, self._settings.max_source_mb)
-        self.note(f"{len(manifest.entries)} source files, {manifest.megabytes:.1f} MB, version {manifest.version[:8]}")
-        return manifest
-
-    def _take_up(self, journal: Journal, hosts: list[Host]) -> None:
-        """What another life of this controller left."""
-        names = {host.name for host in hosts}
-        for attempt in journal.read():
-            if attempt.revoked:
-                self.book.revoke(attempt)
-            else:
-                self._earlier.setdefault(attempt.job, []).append(attempt)
-                self.book.keep(attempt)
-            if attempt.host not in names:
-                self.note(f"{attempt.name} may still run on host {attempt.host}, which is not among the hosts: it starts elsewhere after "
-                          f"{self._settings.unreachable_minutes:g} minutes; name the host to have it now", warning=True)  # fmt: skip
-
-    def _project(self) -> str:
-        where = f"{socket.gethostname()}:{Path.cwd()}"
-        return f"{re.sub(r'[^A-Za-z0-9_-]', '_', Path.cwd().name)[:40]}-{hashlib.sha256(where.encode()).hexdigest()[:10]}"
-
-    def _prepare_command(self, host: Host) -> str:
-        command = ["python", "-m", "snakemake_executor_plugin_ssh", "prepare", host.name]
-        if self._settings.config:
-            command += ["--ssh-config", str(self._settings.config)]
-        if host.python != ExecutorSettings.python:
-            command += ["--python", host.python or ""]
-        if self._settings.requirements:
-            command += ["--requirements", str(self._settings.requirements)]
-        return shlex.join(command)
-
     def _command(self, job: JobExecutorInterface) -> str:
-        if self.is_default_jobscript:
-            return self.format_job_exec(job)
-        return self.jobscript.format(properties=json.dumps(job.properties()), exec_job=self.format_job_exec(job))
-
-    def _key(self, job: JobExecutorInterface) -> str:
-        """Which job this is, in this run and the next."""
-        return hashlib.sha256("\0".join(sorted(map(str, job.get_target_spec()))).encode()).hexdigest()[:24]
-
-    def _spec(self, job: JobExecutorInterface) -> str:
-        """What exactly is run: an attempt with another spec is no attempt at this job."""
-        parts = list(job) if job.is_group() else [job]
-        content = [
-            {
-                "rule": part.rule.name,
-                "input": list(map(str, part.input)),
-                "output": list(map(str, part.output)),
-                "params": repr(part.params),
-            }
-            for part in parts
-        ]
-        whole = [content, self._manifest.version if self._manifest else None, repr(self.workflow.config_settings.config_args)]
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:24]
-
-    def _need(self, job: JobExecutorInterface) -> Need:
-        def number(name: str) -> int:
-            value = job.resources.get(name, 0)
-            return value if isinstance(value, int) else 0
-
-        host = job.resources.get("host")
-        cores = max(1, number("_cores") or job.threads)
-        return Need(cores, number("mem_mb"), number("gpu"), host if isinstance(host, str) and host else None)
-
-
-class _Desk:
-    """The executor as links see it: `lock` is the book's, not the base class's."""
-
-    def __init__(self, executor: Executor):
-        self._executor, self.lock, self.book = executor, executor.lock_, executor.book
-        self.payload, self.log_file, self.note = executor.payload, executor.log_file, executor.note
-        self.stir, self.broken = executor.stir, executor.broken
+        exec_job = self.format_job_exec(job)
+        if not self._shared:
+            # The folder that was asked for with --directory is this machine's; a job has one of its own.
+            exec_job = exec_job.replace(format_cli_arg("--directory", self.workflow.overwrite_workdir), "", 1)
+        return exec_job if self.is_default_jobscript else self.jobscript.format(properties=json.dumps(job.properties()), exec_job=exec_job)

@@ -1,7 +1,23 @@
 """How long hosts may go on handing in results without hearing from the controller, and why that makes it safe to start a job again."""
 
+from snakemake_interface_common.exceptions import WorkflowError
+
 _MARGIN = 45.0
 _SHORT = 60.0
+_SHORTEST_LIMIT = 10.0
+
+
+def limit_seconds(minutes: float) -> float | None:
+    """Seconds without contact after which a host's jobs are lost; None: never. WorkflowError: too few to tell a gone host by."""
+    limit = minutes * 60
+    if limit == 0:
+        return None
+    if not limit >= _SHORTEST_LIMIT:
+        raise WorkflowError(
+            f"--ssh-unreachable-minutes {minutes:g} is {limit:g} seconds: every hiccup of a link would lose jobs. Give at least "
+            f"{_SHORTEST_LIMIT / 60:.2g} (the default is 15), or 0 to wait for hosts without end"
+        )
+    return limit
 
 
 def lease_seconds(limit: float | None, poll: float, shared: bool) -> float | None:
@@ -16,3 +32,8 @@ def lease_seconds(limit: float | None, poll: float, shared: bool) -> float | Non
         return None
     longest = max(limit * 0.5, limit * 0.99 - _MARGIN)
     return longest if shared else min(longest, max(_SHORT, 4 * poll))
+
+
+def poll_seconds(wanted: float, lease: float | None) -> float:
+    """Seconds between contacts: as wanted, and often enough that a lease never ends between two of them."""
+    return wanted if lease is None else min(wanted, lease / 4)

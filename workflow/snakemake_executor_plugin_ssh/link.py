@@ -19,8 +19,8 @@ from .hosts import Host
 from .manifest import Manifest
 from .openssh import OTHER_PYTHON, OpenSSH, Refused, Unreachable, complaint, local_command, preamble
 from .session import Session
+from .skew import check_time
 
-_PATIENCE = 25.0
 _RETRY_MOST = 15.0
 _END_REVOKED = 60.0
 
@@ -44,7 +44,8 @@ class Desk(Protocol):
 
 @dataclass(frozen=True)
 class Terms:
-    """What holds for all hosts: lease in seconds (None: without end), seconds of a quiet wait, packages a host must have."""
+    """What holds for all hosts: lease in seconds (None: without end), seconds of a quiet wait, packages a host must have, whether its
+    time of day matters (jobs sign what they ask of a storage)."""
 
     project: str
     lease: float | None
@@ -53,6 +54,7 @@ class Terms:
     forward: tuple[int, ...]
     manifest: Manifest | None
     prepare: Callable[[Host], str]
+    signs: bool = False
 
 
 class Link(threading.Thread):
@@ -103,7 +105,7 @@ class Link(threading.Thread):
                 self._desk.broken(problem)
                 return
             self._awake.wait(pause)
-            pause = min(2 * pause, _RETRY_MOST)
+            pause = min(2 * pause, _RETRY_MOST, self._ssh.silence)
 
     def _tell(self, change: Callable[..., None], *what: Any) -> None:
         """Write into the book about this host."""
@@ -116,6 +118,7 @@ class Link(threading.Thread):
         terms = self._terms
         hello = {"project": terms.project, "workdir": self.host.workdir, "packages": terms.packages, "local": self.host.local}
         hello["version"] = terms.manifest.version if terms.manifest else ""
+        self._ssh.forget(self.host)
         command = local_command() if self.host.local else self._ssh.agent(self.host)
         try:
             session = Session(command, preamble(self.host.python or "", json.dumps(hello)))
@@ -142,6 +145,8 @@ class Link(threading.Thread):
         if problems := greeting["problems"]:
             more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
             raise Refused(f"its environment differs: {', '.join(problems[:5])}{more}; make it equal with: {self._terms.prepare(self.host)}")
+        if self._terms.signs:
+            check_time(greeting["time"])
         self._clock = greeting["clock"]
         with self._desk.lock:
             for token in greeting["jobs"]:
@@ -199,7 +204,7 @@ class Link(threading.Thread):
     ) -> tuple[dict[str, Any], bytes]:
         """Every question extends the lease, by what the host's own clock last said to us."""
         lease = {"seen": self._clock, "seconds": self._terms.lease} if extend else None
-        reply, body = session.exchange({**request, "lease": lease, "wait": wait}, raw, wait + _PATIENCE)
+        reply, body = session.exchange({**request, "lease": lease, "wait": wait}, raw, wait + 1.25 * self._ssh.silence)
         if "failed" in reply:
             raise Unreachable(reply["failed"])
         self._clock = reply["clock"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from snakemake_interface_common.exceptions import WorkflowError
+
 from .hosts import Host
 
 # Neither holds anything of the user's: the Python's path is the first line of standard input, the code to run follows it.
@@ -17,7 +19,7 @@ _SHELL = (
     '[ -x "$p" ] || { echo no-python-here; exit 97; }; exec "$p" -c "$1"'
 )
 _BOOT = 'import os; r=lambda n:b"" if n<1 else (lambda d:d+r(n-len(d)))(os.read(0,n)); exec(r(int(r(16))))'
-_MODULES = ("frames", "processes", "lease", "logs", "environment", "sources", "supervisor", "agent")
+_MODULES = ("frames", "processes", "lease", "logs", "environment", "sources", "supervisor", "takeover", "agent")
 NO_PYTHON, OTHER_PYTHON = 97, 98
 
 
@@ -27,6 +29,13 @@ class Unreachable(Exception):
 
 class Refused(Exception):
     """The host answered, or the client before it, and cannot be used; says the reason and what to do."""
+
+
+def silence_seconds(given: float) -> float:
+    """The setting, checked. WorkflowError: too short for ssh, which asks every second at most."""
+    if not given >= 4:
+        raise WorkflowError(f"--ssh-silence-seconds {given:g}: at least 4, or a busy host counts as gone")
+    return given
 
 
 def loopback_ports(values: Iterable[str]) -> tuple[int, ...]:
@@ -53,10 +62,12 @@ def local_command() -> list[str]:
 
 @dataclass(frozen=True)
 class OpenSSH:
-    """How to call ssh. `sockets`: folder for control sockets, with a short path (a socket's may have 100 characters)."""
+    """How to call ssh. `sockets`: folder for control sockets, with a short path (a socket's may have 100 characters); `silence`: seconds
+    without a word after which a connection has ended."""
 
     config: Path | None
     sockets: Path
+    silence: float = 20.0
 
     def _base(self, host: Host, *options: str) -> list[str]:
         config = ["-F", str(self.config)] if self.config else []
@@ -65,10 +76,15 @@ class OpenSSH:
     def socket_name(self, host: Host) -> str:
         return format(hash(host.name) & 0xFFFFFFFF, "08x")
 
+    def forget(self, host: Host) -> None:
+        """Remove the control socket of a connection that was killed: while it lies there, ssh makes no other."""
+        (self.sockets / self.socket_name(host)).unlink(missing_ok=True)
+
     def agent(self, host: Host) -> list[str]:
         """The connection of a host: carries the agent and is the master of its forwards."""
-        options = ["BatchMode=yes", "ControlMaster=yes", "ControlPersist=no", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
-        options += ["ConnectTimeout=15", "ForwardAgent=no", "ForwardX11=no", "RequestTTY=no", "PermitLocalCommand=no"]
+        options = ["BatchMode=yes", "ControlMaster=yes", "ControlPersist=no", "ServerAliveCountMax=3"]
+        options += [f"ServerAliveInterval={max(1, int(self.silence / 4))}", f"ConnectTimeout={max(3, min(15, int(self.silence)))}"]
+        options += ["ForwardAgent=no", "ForwardX11=no", "RequestTTY=no", "PermitLocalCommand=no"]
         flags = [flag for option in options for flag in ("-o", option)]
         return [*self._base(host, *flags), "--", host.name, f"exec /bin/sh -c {shlex.quote(_SHELL)} sh {shlex.quote(_BOOT)}"]
 

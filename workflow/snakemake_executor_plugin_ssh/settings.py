@@ -41,6 +41,10 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=15.0,
         metadata={"help": "A host not reached for so long has lost its jobs, and they start elsewhere. 0: wait for it without end."},
     )
+    silence_seconds: float = field(
+        default=20.0,
+        metadata={"help": "A connection on which a host has said nothing for so long has ended, and is made again."},
+    )
     forward: list[int] = field(
         default_factory=list,
         metadata={

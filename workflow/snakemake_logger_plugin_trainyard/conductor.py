@@ -125,13 +125,14 @@ class Conductor:
         if now - self._outlook[0] >= OUTLOOK_EVERY or self._outlook[1] is None:
             jobs = list(self.tracker.jobs.values())
             said = {job.jobid: beat.left() for job in jobs if job.state == "running" and (beat := self.heartbeat(job))}
-            outlook = self.forecast.outlook(jobs, self.tracker.cores, time.time(), lambda job: said.get(job.jobid))
+            tracker = self.tracker
+            outlook = self.forecast.outlook(jobs, tracker.cores, time.time(), lambda job: said.get(job.jobid), tracker.elsewhere)
             self._outlook = (now, outlook if jobs and self.tracker.planned else None)
         return self._outlook[1]
 
     def _machine(self, job: Job) -> None:
-        """Which machine ran a training; itself says so, wherever it ran."""
-        beat = self.heartbeat(job)
+        """Which machine ran a training, where the executor has not said it; itself says so, wherever it ran."""
+        beat = self.heartbeat(job) if job.machine is None else None
         if beat is not None and isinstance(beat.values.get("host"), str):
             job.machine = beat.values["host"]
 

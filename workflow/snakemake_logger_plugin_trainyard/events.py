@@ -30,6 +30,7 @@ class Tracker:
         self.started = time.time()
         self.command = ""
         self.cores = 1
+        self.elsewhere = False  # then `cores` is how many jobs are sent out at once, to machines whose cores are not known
         self.config: dict[str, Any] = {}
         self.home: str | None = None
         self.whole = False
@@ -140,9 +141,9 @@ class Tracker:
         return []
 
     def _resources(self, record: Any) -> list[Notice]:
-        cores = getattr(record, "cores", None) or getattr(record, "nodes", None)
-        if isinstance(cores, int) and cores > 0:
-            self.cores = cores
+        cores, nodes = getattr(record, "cores", None), getattr(record, "nodes", None)
+        if isinstance(found := cores or nodes, int) and found > 0:
+            self.cores, self.elsewhere = found, not cores
         return []
 
     def _run_info(self, record: Any) -> list[Notice]:
@@ -194,7 +195,7 @@ class Tracker:
         for jobid in getattr(record, "jobs", None) or []:
             job = self._job(jobid)
             job.state, job.attempts = "running", job.attempts + 1
-            job.started, job.finished, job.status, job.attempt_log = record.created, None, None, None
+            job.started, job.finished, job.status, job.attempt_log, job.machine = record.created, None, None, None, None
         return []
 
     def _job_finished(self, record: Any) -> list[Notice]:
@@ -228,6 +229,8 @@ class Tracker:
 
     def _said(self, record: logging.LogRecord) -> list[Notice]:
         text = str(record.msg or "")
+        if (job := self.jobs.get(getattr(record, "ssh_jobid", -1))) is not None:
+            job.machine = str(getattr(record, "ssh_host", ""))  # the ssh executor's word: before, the job waited for a host
         if match := re.match(r"Trying to restart job (\d+)", text):
             job = self._job(int(match[1]))
             job.state = "retrying"

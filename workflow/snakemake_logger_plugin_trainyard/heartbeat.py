@@ -1,4 +1,4 @@
-"""What a running training says about itself: checkpoints/{suite}/{run}/progress.json."""
+"""What a running training says about itself: checkpoints/{suite}/{run}/progress.json, here or in the run's own object store."""
 
 import json
 import time
@@ -10,6 +10,7 @@ from typing import Any
 from snakemake_logger_plugin_trainyard.words import duration, span
 
 SILENT = 180.0  # seconds without news that are worth telling
+STORAGE = Path(".trainyard/storage.json")  # where jobs on other machines bring theirs; a call with a storage writes it
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,44 @@ def seconds_of(value: Any) -> float | None:
 
 
 def read_heartbeat(suite: str, run: str, folder: Path = Path("checkpoints")) -> Heartbeat | None:
-    """The heartbeat of a run, or None where there is none that can be read."""
-    path = folder / suite / run / "progress.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        updated = seconds_of(values.get("updated")) or path.stat().st_mtime
-    except (OSError, ValueError, AttributeError):
-        return None
-    return Heartbeat(suite, run, values, updated)
+    """The newest heartbeat of a run, from here or from another machine, or None where there is none that can be read."""
+    there = stored().folder
+    found = [_read(folder, suite, run, own=True), _read(there, suite, run, own=False) if there else None]
+    return max(filter(None, found), key=lambda beat: beat.updated, default=None)
 
 
 def all_heartbeats(folder: Path = Path("checkpoints")) -> list[Heartbeat]:
-    """Every heartbeat below `folder`, by suite and run."""
-    found = [read_heartbeat(p.parent.parent.name, p.parent.name, folder) for p in sorted(folder.glob("*/*/progress.json"))]
+    """The newest heartbeat of every run, by suite and run."""
+    there = stored().folder
+    paths = [p for place in (folder, there) if place for p in place.glob("*/*/progress.json")]
+    found = [read_heartbeat(suite, run, folder) for suite, run in sorted({(p.parent.parent.name, p.parent.name) for p in paths})]
     return [h for h in found if h]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where jobs on other machines bring their checkpoints and heartbeats: an address, and the folder if that is on this machine."""
+
+    address: str | None = None
+    folder: Path | None = None
+
+
+def stored() -> Stored:
+    """That of the last call with a storage; empty where there was none."""
+    try:
+        content = json.loads(STORAGE.read_text(encoding="utf-8"))
+        return Stored(str(content["checkpoints"]), Path(content["folder"]) if content["folder"] else None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Stored()
+
+
+def _read(folder: Path, suite: str, run: str, own: bool) -> Heartbeat | None:
+    """`own`: written by a training on this machine; else by a machine whose clock may be another, so the file's time counts."""
+    path = folder / suite / run / "progress.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        arrived = path.stat().st_mtime
+        updated = (seconds_of(values.get("updated")) if own else None) or arrived
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Heartbeat(suite, run, values, updated)

@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,6 +56,16 @@ def one_line(error: BaseException) -> str:
         names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n)
         return f"{names}: {error.strerror}" if names else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def share_of_machine(parser: ArgumentParser) -> None:
+    """Arguments of every command that trains: what it may take of its machine, and whom it must not outlive."""
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument(
+        "--watch-parent", type=int, nargs="?", const=os.getppid(), metavar="PID",
+        help="save, where it can, and stop when the process that started this one (or PID) is gone",
+    )  # fmt: skip
 
 
 def attempt_log(log: str | None) -> None:

@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from network import Network
+from desk import Desk
+from network import Network, run
 from project import Project
+from snakemake_executor_plugin_ssh.hosts import Host
 from store import Store
 
 
@@ -17,6 +19,20 @@ def network(debian):
     made = Network(Path(tempfile.mkdtemp(prefix="ty-ssh-")))
     yield made
     made.close()
+
+
+@pytest.fixture
+def desk(network):
+    """A function that makes a desk for some hosts."""
+    made = []
+
+    def make(*hosts: Host, **options) -> Desk:
+        made.append(Desk(network, list(hosts), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
@@ -39,3 +55,33 @@ def project(network):
     yield make
     for one in made:
         one.kill()
+
+
+@pytest.fixture
+def small_disk(network):
+    """A function that makes a disk of some megabytes below the network's folder."""
+    made = []
+
+    def make(name: str, megabytes: float) -> Path:
+        folder = network.folder / name
+        folder.mkdir(parents=True)
+        run("mount", "-t", "tmpfs", "-o", f"size={int(megabytes * 1024)}k", "tmpfs", str(folder))
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        run("umount", "-l", str(folder), check=False)
+
+
+@pytest.fixture
+def skewed(network):
+    """A function that makes the environment of a host whose processes are told another time."""
+
+    def make(skew: str) -> dict[str, str]:
+        library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+        if library is None:
+            pytest.skip("needs libfaketime")
+        return {"LD_PRELOAD": str(library), "FAKETIME": skew}
+
+    return make

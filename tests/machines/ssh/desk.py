@@ -1,5 +1,6 @@
 """Shell commands as jobs over the plugin's own links, book and agents, without Snakemake around them: a fault test in seconds."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -8,11 +9,14 @@ from pathlib import Path
 from network import Network
 from snakemake_executor_plugin_ssh.admission import Need
 from snakemake_executor_plugin_ssh.attempts import Attempt, Journal
-from snakemake_executor_plugin_ssh.book import Book, Event
+from snakemake_executor_plugin_ssh.book import Book
 from snakemake_executor_plugin_ssh.hosts import Host
 from snakemake_executor_plugin_ssh.lease import lease_seconds
 from snakemake_executor_plugin_ssh.link import Link, Terms
 from snakemake_executor_plugin_ssh.openssh import OpenSSH
+from snakemake_executor_plugin_ssh.records import Event
+
+SILENCE = 4.0  # seconds after which a cut link is noticed
 
 
 def wait_for(true: Callable, seconds: float = 60, what: Callable[[], str] = lambda: ""):
@@ -22,6 +26,11 @@ def wait_for(true: Callable, seconds: float = 60, what: Callable[[], str] = lamb
         assert time.monotonic() < until, what() or f"{true} stayed false for {seconds} s"
         time.sleep(0.1)
     return found
+
+
+def host_of(machine, **values) -> Host:
+    """How the plugin sees a host of the test's network."""
+    return Host(machine.name, **{"cores": 4, "python": sys.executable, "workdir": str(machine.home / "work"), **values})
 
 
 class Desk:
@@ -38,7 +47,7 @@ class Desk:
         given = {"project": "test", "lease": lease_seconds(limit, 1, shared), "poll": 1.0, "packages": {}, "forward": (), "manifest": None}
         self.terms = Terms(**{**given, **terms}, prepare=lambda host: f"PREPARE {host.name}")
         self.hold = "all" if shared else "uploader"
-        ssh = OpenSSH(network.config, network.folder)
+        ssh = OpenSSH(network.config, network.folder, SILENCE)
         self.links = {host.name: Link(host, self, self.terms, ssh) for host in hosts}
         for link in self.links.values():
             link.start()

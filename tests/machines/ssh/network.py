@@ -15,6 +15,15 @@ def run(*command: str, check: bool = True) -> str:
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=30).stdout
 
 
+def fill(folder: Path) -> Path:
+    """Nothing more can be written on this disk; returns the file that takes the room."""
+    filler = folder / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
 class Host:
     """One host: `name` is also its name in the OpenSSH configuration; `cut` and `restore` are its network cable."""
 
@@ -50,16 +59,29 @@ class Host:
         command = ["ip", "netns", "exec", self._space, SSHD, "-D", "-f", str(self._config), "-E", f"{self._config}.log"]
         self.sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while self.address not in run("ip", "netns", "exec", self._space, "ss", "-Hltn"):
+        while self.address not in self.listening():
             if time.monotonic() > until or self.sshd.poll() is not None:
                 raise RuntimeError(f"sshd did not start: {Path(f'{self._config}.log').read_text()}")
             time.sleep(0.05)
+
+    def listening(self) -> str:
+        """Where anything listens."""
+        return run("ip", "netns", "exec", self._space, "ss", "-Hltn")
 
     def cut(self) -> None:
         run("ip", "link", "set", self._cable, "down")
 
     def restore(self) -> None:
         run("ip", "link", "set", self._cable, "up")
+
+    def throttle(self, megabits: float) -> None:
+        """No more than so many Mbit/s come from here."""
+        rate = ["rate", f"{megabits}mbit", "burst", "256k", "latency", "400ms"]
+        run("ip", "netns", "exec", self._space, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *rate)
+
+    def sent(self) -> int:
+        """Bytes that have come from here."""
+        return int(Path(f"/sys/class/net/{self._cable}/statistics/rx_bytes").read_text())
 
     def pids(self) -> list[int]:
         return [int(pid) for pid in run("ip", "netns", "pids", self._space, check=False).split()]

@@ -1,36 +1,16 @@
 """Hosts that are not as they should be, on real sshd: refused with one message that says what to do, or worked with correctly."""
 
-import contextlib
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from desk import Desk, wait_for
-from network import run
-from snakemake_executor_plugin_ssh.hosts import Host, read_hosts
+from desk import Desk, host_of, wait_for
+from network import fill, run
+from snakemake_executor_plugin_ssh.hosts import read_hosts
 from snakemake_executor_plugin_ssh.prepare import prepare
 from snakemake_interface_common.exceptions import WorkflowError
-
-
-def host_of(machine, **values) -> Host:
-    return Host(machine.name, **{"cores": 4, "python": sys.executable, "workdir": str(machine.home / "work"), **values})
-
-
-@pytest.fixture
-def desk(network):
-    """A function that makes a desk for some hosts."""
-    made = []
-
-    def make(*hosts: Host, **options) -> Desk:
-        made.append(Desk(network, list(hosts), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def refusal(jobs: Desk) -> str:
@@ -142,17 +122,18 @@ def test_two_hundred_milliseconds(network, desk):
 
 
 @pytest.mark.parametrize("skew", ["+1h", "-1h"])
-def test_clocks_an_hour_apart(network, desk, skew):
+def test_clocks_an_hour_apart(network, desk, skewed, skew):
     """All of the host's processes, sshd's too, live an hour ahead or behind: nothing is held that may go on."""
-    jobs, _ = skewed(network, desk, skew)
+    jobs = desk(host_of(network.add(environment=skewed(skew))), limit=12.0)
     jobs.submit("job", "date +%s; sleep 3; echo end")
     begin, end = jobs.wait("finished", "job", 60).status["tail"].split()
     assert end == "end" and abs(abs(int(begin) - time.time()) - 3600) < 120
 
 
-def test_a_lease_ends_in_time_on_a_clock_an_hour_behind(network, desk):
+def test_a_lease_ends_in_time_on_a_clock_an_hour_behind(network, desk, skewed):
     """What the controller gives up has been stopped by its host, whatever that takes for the time."""
-    jobs, machine = skewed(network, desk, "-1h")
+    machine = network.add(environment=skewed("-1h"))
+    jobs = desk(host_of(machine), limit=12.0)
     jobs.submit("cut", "sleep 305")
     jobs.wait("started", "cut")
     machine.cut()
@@ -160,41 +141,6 @@ def test_a_lease_ends_in_time_on_a_clock_an_hour_behind(network, desk):
     states = {Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in machine.named("sleep 305")}
     assert states == {"T"}
     machine.restore()
-
-
-def skewed(network, desk, skew):
-    """A desk with one host whose processes are told another time."""
-    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
-    if library is None:
-        pytest.skip("needs libfaketime")
-    machine = network.add(environment={"LD_PRELOAD": str(library), "FAKETIME": skew})
-    return desk(host_of(machine), limit=24.0, shared=True), machine
-
-
-@pytest.fixture
-def small_disk(network):
-    """A function that makes a disk of some megabytes."""
-    made = []
-
-    def make(name: str, megabytes: float) -> Path:
-        folder = network.folder / name
-        folder.mkdir(parents=True)
-        run("mount", "-t", "tmpfs", "-o", f"size={int(megabytes * 1024)}k", "tmpfs", str(folder))
-        made.append(folder)
-        return folder
-
-    yield make
-    for folder in made:
-        subprocess.run(["umount", "-l", str(folder)], check=False, timeout=30)
-
-
-def fill(folder: Path) -> Path:
-    """Nothing more can be written there."""
-    filler = folder / "filler"
-    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return filler
 
 
 def test_a_hosts_disk_is_full(network, desk, small_disk):

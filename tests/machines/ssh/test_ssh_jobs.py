@@ -4,31 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from desk import Desk, wait_for
-from snakemake_executor_plugin_ssh.hosts import Host
-
-
-def host_of(machine, **values) -> Host:
-    return Host(machine.name, **{"cores": 4, "python": sys.executable, "workdir": str(machine.home / "work"), **values})
-
-
-@pytest.fixture
-def desk(network):
-    """A function that makes a desk for some hosts."""
-    made = []
-
-    def make(*hosts: Host, **options) -> Desk:
-        made.append(Desk(network, list(hosts), **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+from desk import host_of, wait_for
+from store import free_port
 
 
 def alive(pid: int) -> bool:
@@ -102,15 +83,32 @@ def test_its_sshd_is_killed(network, desk):
     assert sum(event.kind == "started" for event in jobs.events) == 1
 
 
-def test_the_link_is_cut_and_comes_back(network, desk):
-    """Unknown is not dead: the job goes on, and is not started again."""
+def test_its_ssh_here_is_killed(network, desk):
+    """The same from this side; and the port that leads here is made again."""
+    machine, port = network.add(), free_port()
+    jobs = desk(host_of(machine), forward=(port,))
+    jobs.submit("job", "sleep 4; echo done")
+    jobs.wait("started", "job")
+    jobs.links[machine.name]._session._process.kill()
+    assert jobs.wait("finished", "job").status["tail"] == "done\n"
+    assert any("is back" in note for note in jobs.notes) and sum(event.kind == "started" for event in jobs.events) == 1
+    assert f"127.0.0.1:{port}" in machine.listening()
+
+
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_link_is_cut_and_comes_back(network, desk, tmp_path, seconds):
+    """Unknown is not dead: the job goes on, and is not started again. Cut until that is noticed, and for so long."""
     machine = network.add()
     jobs = desk(host_of(machine), limit=120.0)
-    jobs.submit("job", "echo begin; sleep 25; echo end")
+    jobs.submit("job", f"echo begin; until [ -e {tmp_path}/go ]; do sleep 0.2; done; echo end")
     jobs.wait("started", "job")
+    cut = time.monotonic()
     machine.cut()
     wait_for(lambda: any("cannot be reached" in note for note in jobs.notes), 60)
-    assert not [event for event in jobs.tick() if event.kind in ("lost", "failed")]
+    while time.monotonic() < cut + seconds:
+        assert not [event for event in jobs.tick() if event.kind in ("lost", "failed")]
+        time.sleep(0.5)
+    (tmp_path / "go").touch()
     machine.restore()
     assert jobs.wait("finished", "job").status["tail"] == "begin\nend\n"
     assert sum(event.kind == "started" for event in jobs.events) == 1
@@ -119,10 +117,11 @@ def test_the_link_is_cut_and_comes_back(network, desk):
 def test_a_late_result_cannot_be_handed_in(network, desk, tmp_path):
     """Cut off for longer than the limit: the job is started elsewhere, after the first attempt was stopped by its own host."""
     first, second = network.add(), network.add()
-    jobs = desk(host_of(first), host_of(second), limit=24.0, shared=False)
-    tell = f">> {tmp_path}/story"
-    command = f"echo $SNAKEMAKE_SSH_TOKEN begins {tell}; for i in $(seq 60); do sleep 0.5; done; echo $SNAKEMAKE_SSH_TOKEN ends {tell}"
-    jobs.submit("job", command)
+    jobs = desk(host_of(first), host_of(second), limit=12.0, shared=False)
+    tell, go = f">> {tmp_path}/story", tmp_path / "go"
+    jobs.submit(
+        "job", f"echo $SNAKEMAKE_SSH_TOKEN begins {tell}; until [ -e {go} ]; do sleep 0.2; done; echo $SNAKEMAKE_SSH_TOKEN ends {tell}"
+    )
     began_on = jobs.wait("started", "job").host
     machine = {first.name: first, second.name: second}[began_on]
     attempt = jobs.attempt("job")
@@ -130,12 +129,13 @@ def test_a_late_result_cannot_be_handed_in(network, desk, tmp_path):
     lost = jobs.wait("lost", "job", 60)
     assert lost.token == attempt.token
     # The old one stands still by now, though its host heard nothing.
-    states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in machine.named("seq 60")]
+    states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in machine.named("until", str(go))]
     assert states and set(states) == {"T"}
+    go.touch()
     finished = jobs.wait("finished", "job", 60)
     assert finished.host != began_on and finished.token != attempt.token
     machine.restore()
-    wait_for(lambda: not machine.named("seq 60"), 60)
+    wait_for(lambda: not machine.named("until", str(go)), 60)
     time.sleep(1)
     story = (tmp_path / "story").read_text()
     assert story == f"{attempt.token} begins\n{finished.token} begins\n{finished.token} ends\n"

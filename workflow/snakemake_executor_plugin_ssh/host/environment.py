@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+import time
 
 
 def problems(packages):
@@ -29,6 +30,11 @@ def size():
         cores = os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return {"cores": cores, "mem_mb": memory, "gpu": _gpus()}
+
+
+def time_of_day():
+    """Seconds since the epoch, as this host has it: for the controller to compare, nothing here goes by it."""
+    return time.time()
 
 
 def _gpus():

@@ -1,12 +1,14 @@
 """`trainyard status`: from summary.json, heartbeats and results; nothing is asked of a running Snakemake."""
 
 import json
+import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_logger_plugin_trainyard.heartbeat import SILENT, Heartbeat, all_heartbeats, seconds_of
+from snakemake_logger_plugin_trainyard.heartbeat import SILENT, Heartbeat, all_heartbeats, seconds_of, stored
 from snakemake_logger_plugin_trainyard.words import count, duration, name_list, wrap
 
 from trainyard.cli.processes import Life, life_of
@@ -20,6 +22,7 @@ class Training:
 
     beat: Heartbeat
     life: Life
+    machine: str | None = None  # as the executor calls it
 
     @property
     def name(self) -> str:
@@ -73,16 +76,27 @@ def running_trainings(summary: dict[str, Any] | None, results: Path, checkpoints
         for job in (summary or {}).get("jobs", [])
         if str(job.get("rule", "")).startswith("train") and job.get("state") in ("done", "failed", "interrupted")
     }
+    machines = {(j.get("suite"), j.get("run")): j.get("machine") for j in (summary or {}).get("jobs", []) if j.get("state") == "running"}
     found = []
-    for beat in all_heartbeats(checkpoints):
+    for beat in [*all_heartbeats(checkpoints), *_in_a_bucket(summary)]:
         life = life_of(beat.values.get("host"), beat.values.get("pid"), beat.values.get("pid_started"))
         if life != "alive":
             if ended.get((beat.suite, beat.run), -1.0) >= beat.updated - 5:
                 continue
             if _newer(results / beat.suite / "runs" / beat.run / "train.json", beat.updated - 5):
                 continue  # its results came after its last word
-        found.append(Training(beat, life))
+        found.append(Training(beat, life, machines.get((beat.suite, beat.run))))
     return found
+
+
+def _in_a_bucket(summary: dict[str, Any] | None) -> list[Heartbeat]:
+    """Of a run that is going on and keeps its files in a bucket that is not on this machine: what trainings have brought there."""
+    place = stored()
+    if place.address is None or place.folder is not None or (summary or {}).get("state") != "running":
+        return []
+    from trainyard.cli.elsewhere import stored_heartbeats
+
+    return stored_heartbeats(place.address, lambda line: print(line, file=sys.stderr))
 
 
 def _newer(path: Path, moment: float) -> bool:
@@ -146,7 +160,10 @@ def _training_lines(training: Training) -> list[str]:
         ]
     host = beat.values.get("host")
     if training.life == "unknown":
-        where = f"on {host}" if host else "somewhere"
+        where = training.machine or host
+        where = f"on {where}" if where else "somewhere"
+        if beat.age <= SILENT and training.machine:
+            return [f"  {training.name}  running {where}, {seen}", f"    {words}"]
         note = "no news, which is not yet death: look there" if beat.age > SILENT else "it is not on this machine"
         return [f"  {training.name}  unknown: {where}, {seen} ({note})", f"    {words}"]
     late = "  (no news for long: does it hang?)" if beat.age > SILENT else ""
@@ -176,7 +193,9 @@ def _counted(counts: dict[str, Any]) -> str:
 
 def _label(job: dict[str, Any]) -> str:
     name = "/".join(str(job[k]) for k in ("suite", "run") if job.get(k))
-    return f"{job.get('rule')} {name}".strip()
+    machine = job.get("machine")
+    where = f"  on {machine}" if machine and job.get("state") == "running" and machine != socket.gethostname() else ""
+    return f"{job.get('rule')} {name}".strip() + where
 
 
 def _age(path: Path) -> str:

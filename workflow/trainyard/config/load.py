@@ -22,12 +22,14 @@ class Config(Frozen):
     settings: Settings
     suites: dict[str, Suite]
     mine: Slice | None = None
+    told: Any = None  # elsewhere.Told: what the first call found, where this is a job's on another machine
 
 
-def load_config(config: dict[str, Any], home: Path) -> Config:
+def load_config(config: dict[str, Any], home: Path, told: Any = None) -> Config:
     """Resolve Snakemake's `config` (config.yaml, overlays and --config, already merged).
 
-    `home` is the repository. Suite files are config/suites/<name>.yaml below it. Raises ConfigError.
+    `home` is the repository. Suite files are config/suites/<name>.yaml below it. `told` (elsewhere.Told): this is a job's call on another
+    machine, where raw data and the plan are not. Raises ConfigError.
     """
     known = {p.stem: p for p in sorted((home / "config" / "suites").glob("*.yaml"))}
     fields = set(Settings.model_fields)
@@ -43,7 +45,9 @@ def load_config(config: dict[str, Any], home: Path) -> Config:
         overlay = config.get(name) or {}
         if not isinstance(overlay, dict):
             raise ConfigError(f"config: {name}: expected the keys of a suite, found {type(overlay).__name__}")
-        suites[name] = _suite(name, home, overlay, settings)
+        suites[name] = _suite(name, home, overlay, settings, elsewhere=told is not None)
+    if told is not None:
+        return Config(settings=settings, suites=suites, mine=told.mine, told=told)
     return Config(settings=settings, suites=suites, mine=worker_slice(settings, home))
 
 
@@ -64,7 +68,7 @@ def _read(path: Path, name: str) -> dict:
     return data
 
 
-def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
+def _suite(name: str, home: Path, overlay: dict, settings: Settings, elsewhere: bool = False) -> Suite:
     file = f"config/suites/{name}.yaml"
     data = _read(home / file, file)
     scales = data.pop("scales", {})
@@ -92,7 +96,7 @@ def _suite(name: str, home: Path, overlay: dict, settings: Settings) -> Suite:
         if settings.subset_size:
             update["subset_size"] = settings.subset_size
         datasets[key] = dataset.model_copy(update=update)
-        if dataset.root and not Path(dataset.root).expanduser().exists():
+        if dataset.root and not elsewhere and not Path(dataset.root).expanduser().exists():
             raise ConfigError(f"{name}.datasets.{key}.root: no such file or folder: {dataset.root}; mount it or correct the path")
     discover = suite.discover
     if discover and not Path(discover.root).expanduser().is_dir() and (home / discover.root).is_dir():

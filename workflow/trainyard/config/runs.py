@@ -32,6 +32,16 @@ class Run:
         return f"{self.suite}/{self.name}"
 
     @property
+    def merge(self) -> str:
+        """The merge that a shard's adapter goes into: the run's name without the shard; one a seed."""
+        return self.name.replace(f"-shard{self.shard:02d}", "")
+
+    @property
+    def merged(self) -> str:
+        """The run that the merge's figures are of: model-merged, with the fold or seed."""
+        return f"{self.model}-merged{self.merge.removeprefix(self.model)}"
+
+    @property
     def gathered(self) -> str:
         """The name that its figures are shown under: a promoted run and an ensemble stand for themselves."""
         return self.name.removesuffix(f"-fold{self.fold}") if self.role else self.model
@@ -151,7 +161,15 @@ def every_run(config: Config) -> list[Run]:
 
 def list_scripts(config: Config, filtered: bool = True) -> list[FoundScript]:
     """The found scripts of every suite, by name."""
-    found = []
+    found = _search_scripts(config) if config.told is None else [s for s in config.told.scripts if s.suite in config.suites]
+    if not filtered:
+        return found
+    mine = [s for s in found if config.mine is None or config.mine.has(s.suite, s.name, s.name)]
+    return [s for s in mine if _wanted(config, s.suite, s.name, s.name)]
+
+
+def _search_scripts(config: Config) -> list[FoundScript]:
+    found: list[FoundScript] = []
     for suite, settings in config.suites.items():
         discover = settings.discover
         if discover is None:
@@ -169,10 +187,7 @@ def list_scripts(config: Config, filtered: bool = True) -> list[FoundScript]:
     for script in found:
         if (script.suite, script.name) in taken:
             raise ConfigError(f"{script.path}: a model of {script.suite} has the same name '{script.name}'; rename the file or exclude it")
-    if not filtered:
-        return found
-    mine = [s for s in found if config.mine is None or config.mine.has(s.suite, s.name, s.name)]
-    return [s for s in mine if _wanted(config, s.suite, s.name, s.name)]
+    return found
 
 
 def _check_scripts(suite: str, found: list[FoundScript], discover: Discover) -> None:

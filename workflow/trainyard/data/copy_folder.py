@@ -4,14 +4,14 @@ import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
 from trainyard.data.sources import MountGone
-from trainyard.data.storage import free_bytes
+from trainyard.data.storage import free_bytes, size
 
 WORK = ".copy"
 
@@ -64,14 +64,13 @@ def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[
             shutil.copyfile(work / name, temporary)
 
 
-def check_room(output: Path, packed_bytes: int, packed: int, splits: Sequence[str]) -> None:
-    """Raise DataError when the disk would not hold the packs; `splits`: of every sample that is to be packed, `packed` of them are."""
-    sizes = Counter(splits)
+def check_room(output: Path, packed_bytes: int, packed: int, sizes: Counter[str]) -> None:
+    """Raise DataError when the disk would not hold the packs; `sizes`: samples of each split, of which `packed` in all are packed."""
     # A pack is joined from a file a field: the largest one needs its place twice for a moment.
     need = packed_bytes / packed * (sizes.total() - packed + max(sizes.values()))
     free = free_bytes(output)
     if need > free:
         raise DataError(
-            f"{output}: the packs need about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            f"{(need - free) / 1e9:.1f} GB are missing; make room, use subset_size or smaller features"
+            f"{output}: the packs need about {size(need)}, {size(free)} are free: "
+            f"{size(need - free)} are missing; make room, use subset_size or smaller features"
         )

@@ -23,7 +23,7 @@ from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
-from trainyard.data.storage import free_bytes
+from trainyard.data.storage import free_bytes, size
 from trainyard.data.walk import Found, walk
 
 RECORD = "copied.jsonl"
@@ -77,8 +77,8 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
     free = free_bytes(local)
     if need > free:
         raise DataError(
-            f"{local}: the copy needs {need / 1e9:.2f} GB more, {free / 1e9:.2f} GB are free: "
-            f"{(need - free) / 1e9:.2f} GB are missing; make room, or copy a --subset"
+            f"{local}: the copy needs {size(need)} more, {size(free)} are free: "
+            f"{size(need - free)} are missing; make room, or copy a --subset"
         )
     folder = SourceFolder(source, max_bytes, BLOCK)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
@@ -124,7 +124,7 @@ def _half_copies(local: Path) -> Iterator[Path]:
 
 def _local_words(local: Path, error: OSError, done: int) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{local}: the disk is full after {done / 1e9:.2f} GB; make room and run again, which goes on from there, or copy a --subset"
+        return f"{local}: the disk is full after {size(done)}; make room and run again, which goes on from there, or copy a --subset"
     return f"{error.filename or local}: cannot be written: {error.strerror}"
 
 

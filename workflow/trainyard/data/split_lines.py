@@ -24,6 +24,7 @@ from trainyard.data.refused import write_quarantine
 from trainyard.data.row_scan import scan_files
 from trainyard.data.row_writer import Part, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
+from trainyard.data.storage import size
 from trainyard.data.walk import Found, base_folder, walk
 
 ENDINGS = (".jsonl", ".ndjson")
@@ -110,7 +111,8 @@ def _check_output(paths: list[Path], output: Path) -> None:
     free = status.f_bavail * status.f_frsize
     if need > free:
         raise DataError(
-            f"{output}: the shards need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: {(need - free) / 1e9:.2f} GB are missing"
+            f"{output}: the shards need {size(need)}, {size(free)} are free: {size(need - free)} are missing; "
+            "make room, or give another --output"
         )
     inside = {p.resolve() for p in paths}
     if any((output / p.name).resolve() in inside for p in paths):

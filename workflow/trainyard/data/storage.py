@@ -40,6 +40,11 @@ def free_bytes(path: str | os.PathLike) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
 def read_threads(path: str | os.PathLike) -> int:
     """How many reads to keep in flight before any was timed: many where each waits for a network, few where the processor is the limit."""
     return FEWEST_READS if describe(path).local else FAR_READS

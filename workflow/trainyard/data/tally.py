@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from trainyard.config.schema import Dataset
+from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError
 from trainyard.data.loading import Loaded
 from trainyard.data.names import shorten
@@ -21,13 +24,13 @@ class Packed:
 
     samples: int = 0
     labels: Counter = field(default_factory=Counter)
-    groups: set[str] = field(default_factory=set)
+    groups: Digests = field(default_factory=Digests)
     folds: Counter = field(default_factory=Counter)
 
     def add(self, label: str | None, group: str, fold: tuple[int, bool] | None) -> None:
         """Count one sample; `fold` with whether it is an inner one, where there are folds."""
         self.samples += 1
-        self.groups.add(group)
+        self.groups.add(xxhash.xxh3_128_digest(group.encode()))
         if label is not None:
             self.labels[label] += 1
         if fold is not None:

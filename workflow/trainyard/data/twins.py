@@ -1,7 +1,9 @@
 """Equal contents: found while files are read, kept once, never on two sides of a split."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 
+from trainyard.data.digests import Digests
 from trainyard.data.loading import Loaded, Sample
 
 
@@ -10,16 +12,20 @@ class Twins:
 
     def __init__(self, ids: Sequence[str], splits: Sequence[str], extras: Sequence[str | None] | None = None):
         self._ids, self._splits, self._extras = ids, splits, extras
-        self._rows: dict[bytes, int] = {}  # the first row of each content
+        self._contents, self._rows = Digests(), array("q")  # and the first row of each
 
-    def remember(self, digest: bytes, row: int) -> None:
-        self._rows[digest] = row
+    def remember(self, digest: bytes, row: int) -> int:
+        """The row in which a content came first: this one, if it is new."""
+        number = self._contents.add(digest)
+        if number == len(self._rows):
+            self._rows.append(row)
+        return self._rows[number]
 
     def look(self, split: str, loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded]]:
         """What was loaded for a split; contents that were seen before are refused."""
         for sample, content in loaded:
             row = sample["at"]
-            twin = row if content.refused is not None else self._rows.setdefault(content.digest, row)
+            twin = row if content.refused is not None else self.remember(content.digest, row)
             if twin == row:
                 yield sample, content
                 continue

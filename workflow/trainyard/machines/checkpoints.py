@@ -19,6 +19,7 @@ from typing import Any
 from trainyard.data.files import read_json, replacing, sha256_file, write_json
 from trainyard.machines.s3 import address, listing
 
+PROGRESS = "progress.json"  # of the run, beside its fingerprints; trainyard.train.progress writes it
 MANIFEST = "manifest.json"  # of the run's own folder; trainyard.train.checkpoint writes it
 FILE = re.compile(r"(step|best)-\d+\.safetensors")
 KEEP = 2  # checkpoints that an attempt's manifest names
@@ -37,6 +38,7 @@ class Mirrored:
         self.own = f"{self.prefix}manifest-{socket.gethostname()}-{os.getpid()}-{time.time():.0f}.json"
         self.entries: list[dict] = []
         self._had: set[str] = set()  # files that our manifest named before
+        self._word = b""
 
     # ---- to the storage ----------------------------------------------------------------------------------------
     def put(self, entry: dict) -> None:
@@ -69,10 +71,20 @@ class Mirrored:
             self.s3.delete_object(Bucket=self.bucket, Key=key)
         self._had = {f"{self.prefix}{p['sha256']}.safetensors" for e in self.entries for p in _parts(e)}
 
+    def put_progress(self) -> None:
+        """Bring the training's last word there, for whoever looks from elsewhere; nothing where it said none."""
+        try:
+            word = (self.folder.parent / PROGRESS).read_bytes()
+        except FileNotFoundError:
+            return
+        if word != self._word:
+            self.s3.put_object(Bucket=self.bucket, Key=f"{self.run}{PROGRESS}", Body=word)
+            self._word = word
+
     def forget_others(self) -> None:
         """Remove all but the newest few of the run's other fingerprints."""
         newest: dict[str, Any] = {}
-        objects = listing(self.s3, self.bucket, self.run)
+        objects = [o for o in listing(self.s3, self.bucket, self.run) if o["Key"] != f"{self.run}{PROGRESS}"]
         for o in objects:
             name = o["Key"].removeprefix(self.run).split("/")[0]
             newest[name] = max(newest.get(name, o["LastModified"]), o["LastModified"])

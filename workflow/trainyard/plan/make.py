@@ -9,7 +9,7 @@ from trainyard.dag.names import refuse_unknown
 from trainyard.data.files import read_json
 from trainyard.plan.actual import compare, corrected
 from trainyard.plan.advice import advice
-from trainyard.plan.problem import build
+from trainyard.plan.build import build
 from trainyard.plan.record import FORM, record
 from trainyard.plan.solve import find_plan
 from trainyard.plan.tasks import list_tasks

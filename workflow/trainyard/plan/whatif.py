@@ -6,7 +6,8 @@ import numpy as np
 
 from trainyard.config.base import ConfigError
 from trainyard.config.machines import Machines, fits
-from trainyard.plan.problem import NoPlan, Problem, Task, build
+from trainyard.plan.build import build
+from trainyard.plan.problem import NoPlan, Problem, Task
 from trainyard.plan.schedule import schedule
 from trainyard.plan.search import Goal
 from trainyard.plan.solve import Plan, find_plan

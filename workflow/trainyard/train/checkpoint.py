@@ -134,7 +134,7 @@ class CheckpointStore:
                 snapshot = self._read(entry)
                 check(snapshot)
                 return snapshot, self._read(entry["best"]) if entry.get("best") else None
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 say(f"checkpoint {entry.get('file')} is not taken ({' '.join(str(error).split())}); trying the one before")
         return None
 

@@ -68,7 +68,7 @@ def run_script(script: Path, arguments: list[str], folder: Path, output: Path, m
 
     TRAINYARD_OUTPUT_DIR in its environment is `output`, for scripts that have no such flag.
     Stopped after `minutes`, on a signal to us, and when `watch`, the process that started us, is gone: first asked, after ten
-    seconds (or at a second signal) killed.
+    seconds (or at a second Ctrl+C) killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -117,11 +117,14 @@ def _listened() -> list[signal.Signals]:
 
 
 def _stop(process: subprocess.Popen, number: int, others: list[int], asked: list[int]) -> None:
-    """Ask all that the script started to end, and wait for the script a moment, until a further signal is `asked` at most."""
+    """Ask all that the script started to end, and wait for the script a moment, until a further Ctrl+C is `asked` at most.
+
+    Other signals come twice without meaning more: to the whole group, and from the workflow that passes its own on.
+    """
     _signal_group(process.pid, number)
     signal_all([pid for pid in descendants(os.getpid(), others) if _left_group(pid, process.pid)], number)
-    until, times = time.monotonic() + GRACE_SECONDS, len(asked)
-    while process.poll() is None and time.monotonic() < until and len(asked) == times:
+    until, times = time.monotonic() + GRACE_SECONDS, asked.count(signal.SIGINT)
+    while process.poll() is None and time.monotonic() < until and asked.count(signal.SIGINT) == times:
         time.sleep(0.05)
 
 
@@ -140,27 +143,28 @@ def _signal_group(pid: int, number: int) -> None:
         return
 
 
-def check_outcome(outcome: Outcome, minutes: float, log: Path | None) -> None:
-    """Raise ScriptError unless the script ended by itself with 0."""
-    line = last_telling_line(log) if log else ""
+def check_outcome(outcome: Outcome, minutes: float, log: Path | None, begins: int = 0) -> None:
+    """Raise ScriptError unless the script ended by itself with 0. Its output is in `log` from the byte `begins` on."""
+    line = last_telling_line(log, begins) if log else ""
+    last = f"its last line: {line}" if line else "it printed nothing"
     if outcome.ended == "timeout":
-        raise ScriptError(f"stopped after {minutes:g} minutes with all that it had started; its last line: {line or '(none)'}")
+        raise ScriptError(f"stopped after {minutes:g} minutes with all that it had started; {last}")
     if outcome.ended != "exit":
         raise ScriptError(f"stopped from outside ({outcome.ended})")
     if outcome.code < 0:
         name = signal.Signals(-outcome.code).name if -outcome.code in set(signal.Signals) else str(-outcome.code)
         hint = "; perhaps out of memory" if name == "SIGKILL" else ""
-        raise ScriptError(f"killed by {name}{hint}; its last line: {line or '(none)'}")
+        raise ScriptError(f"killed by {name}{hint}; {last}")
     if outcome.code:
-        raise ScriptError(f"exit code {outcome.code}: {line or 'it said nothing'}")
+        raise ScriptError(f"exit code {outcome.code}: {line or 'it printed nothing'}")
 
 
-def last_telling_line(log: Path, limit: int = 300) -> str:
-    """The line of a log that says most about its end: the last of the exception's, else the last with an error word,
-    else the last with words at all; progress bars and traceback frames aside."""
+def last_telling_line(log: Path, begins: int = 0, limit: int = 300) -> str:
+    """The line of a log, from a byte on, that says most about its end: the last of the exception's, else the last with an
+    error word, else the last with words at all; progress bars and traceback frames aside. Empty where there is none."""
     try:
         with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - (1 << 16)))
+            file.seek(max(begins, log.stat().st_size - (1 << 16)))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,27 +77,41 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
         origin = _origin(promoted, short, say)
     trainer = Trainer(model, views["train"], views["validation"], job, place, store, heartbeat, stop, say, tell, origin)
     trainer.run()
-    Path(output).mkdir(parents=True, exist_ok=True)
     model.eval()
     held_out = {s: views[s] for s in ("validation", "test")}
     table = trainer.ladder.fit("evaluation", trainer.steps, lambda size: predict(model, held_out, place, size, stop))
-    table.write(Path(output) / "predictions.parquet")
-    model.write(output)
-    _write_history(trainer.state.history, Path(output) / "history.csv")
     state = trainer.state
-    write_json(Path(output) / "train.json", {
+    info = {
         "run_info": run_info(str(place), torch.get_num_threads(), started),
         "train_info": {
             "epochs": job["epochs"], "best_epoch": state.best_epoch, "selected": job["select"], "steps": state.step,
             "seconds": round(state.seconds, 3), "samples": int(trainer.samples.sum()),
             "parameters": sum(p.numel() for p in model.parameters()), "trained_parameters": trained,
-            "bytes": sum(f.stat().st_size for f in Path(output).glob("*.safetensors")),
             "micro_batch": trainer.ladder.size("training", state.step), "memory_mb": round(peak_memory_mb()),
             "best_validation_loss": state.best_loss if state.best_epoch else None,
         },
         "meta_info": {"fingerprint": fingerprint, "code": code, "settings": {**job, "run": name},
                       "report": _report_of(model) | ({"promoted": promoted.words} if promoted else {})},
-    })  # fmt: skip
+    }  # fmt: skip
+    try:
+        _write_results(Path(output), model, table, state.history, info)
+    except OSError as error:
+        free = shutil.disk_usage(output).free / 1e6 if Path(output).is_dir() else 0
+        raise OSError(
+            f"{output}: the results cannot be written: {error.strerror or error} ({free:.0f} MB free); the training itself is saved to its "
+            "end. Make room, and run again"
+        ) from None
+
+
+def _write_results(
+    output: Path, model: TrainyardModel, table: PredictionTable, history: list[dict[str, Any]], info: dict[str, Any]
+) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    table.write(output / "predictions.parquet")
+    model.write(str(output))
+    _write_history(history, output / "history.csv")
+    weights = sum(f.stat().st_size for f in output.glob("*.safetensors"))
+    write_json(output / "train.json", {**info, "train_info": {**info["train_info"], "bytes": weights}})
 
 
 def _origin(promoted: Promoted, folder: Path, say) -> CheckpointStore | None:
@@ -128,7 +143,7 @@ def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mappin
     """Names the checkpoint folder: settings that change what is learned, code, and the data's bytes."""
     settings = {k: v for k, v in job.items() if k != "checkpoint"}
     data = {split: _digest(path) for split, path in sorted(packs.items())}
-    inputs = {name: _inputs_digest(path) for name, path in sorted(paths.items())}
+    inputs = {name: _inputs_digest(path) for name, path in sorted(paths.items()) if name != "base_name"}  # a name teaches nothing
     text = json.dumps([settings, data, inputs, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

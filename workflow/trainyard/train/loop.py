@@ -92,7 +92,7 @@ class Trainer:
                 self._flush()
             if self.heartbeat.due(state.step):
                 self._beat()
-            if not end and (self._due_by_step() or self.stop.requested()):
+            if not end and (self._due() or self.stop.requested()):
                 self._flush()
                 self._save()
             self._leave_if_asked()
@@ -121,7 +121,7 @@ class Trainer:
         self.tell(state.step, {"loss/train_epoch": train_loss, "loss/validation": validation, "epoch": state.epoch})
         every = self.job["checkpoint"]["every_epochs"]
         last = state.epoch == self.job["epochs"]
-        if last or (every and state.epoch % every == 0) or self._due_by_time() or self.stop.requested():
+        if last or (every and state.epoch % every == 0) or self._due() or self.stop.requested():
             self._save()
         self._beat()
 
@@ -215,13 +215,10 @@ class Trainer:
         return total / weight if weight else math.nan
 
     # ---- saving, resuming, leaving -----------------------------------------------------------------------------
-    def _due_by_step(self) -> bool:
-        every = self.job["checkpoint"]["every_steps"]
-        return bool(every and self.state.step % every == 0) or self._due_by_time()
-
-    def _due_by_time(self) -> bool:
-        minutes = self.job["checkpoint"]["every_minutes"]
-        return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
+    def _due(self) -> bool:
+        """Whether to save now, by steps or by time."""
+        steps, minutes = self.job["checkpoint"]["every_steps"], self.job["checkpoint"]["every_minutes"]
+        return bool(steps and self.state.step % steps == 0) or bool(minutes and time.monotonic() - self._saved_at >= 60 * minutes)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -256,8 +253,11 @@ class Trainer:
             self.say(f"resuming at step {self.state.step} of {self.steps} (epoch {self.state.epoch + 1})")
 
     def _check(self, snapshot: Snapshot) -> None:
-        """Raise ValueError when a checkpoint is of another model."""
+        """Raise ValueError (KeyError, TypeError) when a checkpoint is of another model, or of no training."""
         State.from_json(snapshot.state)
+        if type(threads := snapshot.state["threads"]) is not int or threads < 1:
+            raise ValueError(f"not the state of a training: threads is {threads!r:.40}")
+        self.optimizer.check(_below("optimizer.", snapshot))
         ours = {name: tuple(t.shape) for name, t in self.model.trainable_state().items()}
         theirs = {name: tuple(t.shape) for name, t in _below("model.", snapshot).items()}
         for name in ours.keys() | theirs.keys():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from trainyard.data.storage import free_bytes
+from trainyard.data.storage import free_bytes, size
 from trainyard.host.gpus import driver_gpus, torch_cuda
 from trainyard.host.resources import memory
 from trainyard.train.check import Check, fail, ok, warn
@@ -84,11 +84,6 @@ def check_disk(need: int, checkpoints: str | Path, whose: str) -> Check:
     if need > free / 2:
         return warn("disk", value, limit, "more than half of what is free: make room").of_machine()
     return ok("disk", value, limit).of_machine()
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def _device_memory(place: torch.device) -> tuple[float, str]:

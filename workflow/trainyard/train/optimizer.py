@@ -75,6 +75,19 @@ class AdamW:
         """The state, by parameter name."""
         return {f"{name}.{key}": value for name, state in self.state.items() for key, value in state.items()}
 
+    def check(self, tensors: dict[str, Tensor]) -> None:
+        """Raise ValueError when `load_tensors` could not take them: a name, a shape, or a part of a parameter's state is amiss."""
+        sizes = {n: {k: () if k == "step" else tuple(p.shape) for k in STATE} for named, _ in self.groups for n, p in named}
+        found: dict[str, set[str]] = {}
+        for name, tensor in tensors.items():
+            parameter, _, key = name.rpartition(".")
+            if sizes.get(parameter, {}).get(key) != tuple(tensor.shape):
+                raise ValueError(f"of another model: the optimiser's '{name}' of {tuple(tensor.shape)} fits no parameter")
+            found.setdefault(parameter, set()).add(key)
+        for parameter, keys in found.items():
+            if len(keys) < len(STATE):
+                raise ValueError(f"the optimiser's state of '{parameter}' is not whole: {', '.join(sorted(set(STATE) - keys))} is missing")
+
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Put a state back that `tensors` returned; what it does not hold is as before the first step."""
         self.state.clear()

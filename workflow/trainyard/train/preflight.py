@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainyard.config.jobs import typed_options
-from trainyard.data.storage import Speed
+from trainyard.data.storage import Speed, size
 from trainyard.data.views import View, open_pack, open_view
 from trainyard.host.gpus import usable_gpus
 from trainyard.host.recommend import RULE_GB, recommend
@@ -27,20 +27,20 @@ from trainyard.train.data_checks import check_labels, check_leaks, check_values
 from trainyard.train.decoders import check_decoders, kinds_of
 from trainyard.train.device import choose_device, set_up
 from trainyard.train.forecast import Work, forecast, saves_of
-from trainyard.train.machine import Needs, check_device, check_disk, check_memory, size
+from trainyard.train.machine import Needs, check_device, check_disk, check_memory
 from trainyard.train.memory import OutOfMemory
 from trainyard.train.order import steps_an_epoch
 from trainyard.train.preflight_table import duration
 from trainyard.train.progress import peak_memory_mb
 from trainyard.train.run_info import run_info, utc_now
-from trainyard.train.storage_checks import check_mounts, check_sources, check_speed
+from trainyard.train.storage_checks import check_far, check_mounts, check_sources, check_speed
 from trainyard.train.trial import Trial
 
 BATCH_SECONDS = 0.5
 # As a person reads them: the data, the machine, the model, what it will cost.
 ORDER = (
-    "packs", "storage", "read", "sources", "audio", "resampler", "midi", "video", "labels", "classes", "targets", "values", "leaks",
-    "groups", "device", "threads", "checkpoints", "model", "items", "step", "predict", "micro-batch", "batch", "memory", "disk",
+    "packs", "storage", "mount", "read", "sources", "audio", "resampler", "midi", "video", "labels", "classes", "targets", "values",
+    "leaks", "groups", "device", "threads", "checkpoints", "model", "items", "step", "predict", "micro-batch", "batch", "memory", "disk",
     "parallel", "time",
 )  # fmt: skip
 
@@ -50,7 +50,8 @@ class Preflight:
     """All checks of one model. `packs` names the files of train, validation and test; `checkpoints` where they will lie.
 
     runs: how many runs the model has; others: bytes of checkpoints that the suite's other models need; root and sources: the raw
-    files, where they are to be looked at; gpus and mem_mb: what the configuration asks of the scheduler.
+    files, where they are to be looked at; gpus and mem_mb: what the configuration asks of the scheduler; far: of packs that are copies
+    on a local disk (see near.py), those they are copies of.
     """
 
     job: dict[str, Any]
@@ -65,6 +66,7 @@ class Preflight:
     sources: Sequence[str] = ()
     gpus: int = 0
     mem_mb: int = 0
+    far: Mapping[str, str] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     prediction: dict[str, Any] | None = None
     needs: Needs | None = None
@@ -76,7 +78,7 @@ class Preflight:
         place = choose_device(self.device)
         set_up(place, self.threads, self.job["seed"])
         views = self._guard("packs", self._open)
-        self._guard("storage", lambda: self.checks.extend(check_mounts(self.packs, self.checkpoints)))
+        self._guard("storage", lambda: self.checks.extend(check_mounts({**self.packs, **self.far}, self.checkpoints)))
         kinds = kinds_of(self.job["format"], self.sources)
         self.checks += check_decoders(kinds)
         if self.root:
@@ -136,6 +138,8 @@ class Preflight:
     def _read(self) -> None:
         checks, self.speed = check_speed(list(self.packs.values()))
         self.checks += checks
+        if self.far:
+            self.checks += check_far(list(self.far.values()))
 
     # ---- model --------------------------------------------------------------------------------------------------
     def _build(self, train: View) -> TrainyardModel:

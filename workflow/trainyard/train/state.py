@@ -25,5 +25,11 @@ class State:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "State":
+        """Raises ValueError, KeyError or TypeError when `values` are not what `as_json` gave."""
+        counts = {name: values[name] for name in ("epoch", "at", "step", "best_epoch")}
+        if bad := [name for name, count in counts.items() if type(count) is not int or count < 0]:
+            raise ValueError(f"not the state of a training: {bad[0]} is {counts[bad[0]]!r:.40}")
+        if not isinstance(values["history"], list):
+            raise ValueError("not the state of a training: its history is no list")
         known = {f.name: values[f.name] for f in fields(cls)}
         return cls(**{**known, "best_loss": math.inf if known["best_loss"] is None else known["best_loss"]})

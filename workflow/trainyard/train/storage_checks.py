@@ -43,6 +43,16 @@ def check_speed(paths: Sequence[str]) -> tuple[list[Check], Speed | None]:
     return [(warn if slow else ok)("read", _words(speed), f"{SLOW_OPEN * 1e3:.0f} ms", advice)], speed
 
 
+def check_far(paths: Sequence[str]) -> list[Check]:
+    """How fast the mount answers from which packs were copied: what the first job on a machine waits for."""
+    speed = probe(list(dict.fromkeys(paths)), seconds=2.0)
+    if speed is None:
+        return []
+    seconds = sum(os.path.getsize(path) for path in set(paths)) / max(speed.megabytes * 1e6, 1) if speed.megabytes else 0
+    wait = f"; a copy of all packs takes {seconds:,.0f} s a machine" if seconds >= 1 else ""
+    return [ok("mount", f"{describe(paths[0]).words}; {_words(speed)}{wait}")]
+
+
 def check_sources(root: str, paths: Sequence[str]) -> list[Check]:
     """The raw files: where they lie, how long opening one takes, and how many reads the local copy keeps in flight for that."""
     base = Path(root).expanduser()
