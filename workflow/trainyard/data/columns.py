@@ -42,7 +42,12 @@ class Column(Sequence):
         return self._values[at]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        i = 0
+        while i < len(self):
+            self._turn_to(i)
+            values = self._values
+            yield from values
+            i += len(values)
 
     def _turn_to(self, i: int) -> None:
         group = bisect_right(self._starts, i) - 1
