@@ -31,7 +31,8 @@ from safetensors.numpy import load_file, save_file
 from trainyard.config.architectures import LoraOptions
 from trainyard.config.features import ChatFeatures
 from trainyard.config.schema import Base
-from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
+from trainyard.data.chat import ChatReader
+from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer
 from trainyard.data.files import unit_hash
 from trainyard.data.generate.plans import generate

@@ -84,7 +84,7 @@ def _whole(folder: Path, argv: list):
 
 @contextmanager
 def two_nodes(cores: int) -> Iterator[None]:
-    sys.path.insert(0, str(REPOSITORY / "tests/machines"))
+    sys.path.insert(0, str(REPOSITORY / "tests/machines/slurm"))
     from slurm_cluster import running_cluster
 
     place = Path(mkdtemp(prefix="trainyard-slurm-"))

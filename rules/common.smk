@@ -1,4 +1,5 @@
 # What the rules share: the resolved configuration, and resources as named functions.
+import atexit
 import gc
 import subprocess
 
@@ -12,8 +13,10 @@ from trainyard.machines.attach import attach, told
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
 
-# Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run.
-gc.set_threshold(100_000, 50, 100)
+# Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run, and
+# taking them apart one by one at the end a fifth.
+gc.set_threshold(300_000, 50, 100)
+atexit.register(gc.freeze)
 
 try:
     JOBS = dag.Jobs(config, HOME, told(workflow))
@@ -33,7 +36,7 @@ except (StoreError, ConfigError) as mistake:
     raise WorkflowError(str(mistake)) from None
 if STORAGE:
     FOLLOW.reachable = STORAGE.hosts
-    FILES.sent = STORAGE.sent
+    FILES.sent, FILES.stored = STORAGE.sent, True
 
 
 wildcard_constraints:
@@ -41,6 +44,7 @@ wildcard_constraints:
     dataset=dag.one_of(JOBS.datasets),
     model=dag.one_of(JOBS.models),
     run=dag.one_of(JOBS.run_names),
+    merge=dag.one_of(JOBS.merge_names),
     strategy=dag.one_of(dag.MERGE_STRATEGIES),
 
 

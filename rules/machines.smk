@@ -19,7 +19,7 @@ if STORAGE:
 
 rule fetch_results:
     input:
-        FILES.comparisons(),
+        local(FILES.comparisons()),
         FILES.attention(),
     output:
         local("results/fetched.json"),

@@ -8,16 +8,16 @@ rule merge_adapters:
         metrics=FILES.shard_metrics,
     output:
         multiext(
-            "results/{suite}/merged/{model}/{strategy}/",
+            "results/{suite}/merged/{merge}/{strategy}/",
             adapter="adapter_model.safetensors",
             config="adapter_config.json",
             certificate="certificate.json",
             page="certificate.html",
         ),
     log:
-        "logs/merge_adapters/{suite}/{model}-{strategy}.log",
+        "logs/merge_adapters/{suite}/{merge}-{strategy}.log",
     benchmark:
-        "benchmarks/merge_adapters/{suite}/{model}-{strategy}.tsv"
+        "benchmarks/merge_adapters/{suite}/{merge}-{strategy}.tsv"
     priority: 60
     conda:
         "../envs/light.yaml"
@@ -40,13 +40,13 @@ rule validate_merge:
         merged=FILES.merged,
         base=FILES.base,
     output:
-        accepted="results/{suite}/merged/{model}/accepted.json",
-        evaluation="results/{suite}/merged/{model}/evaluation.json",
-        predictions="results/{suite}/merged/{model}/predictions.parquet",
+        accepted="results/{suite}/merged/{merge}/accepted.json",
+        evaluation="results/{suite}/merged/{merge}/evaluation.json",
+        predictions="results/{suite}/merged/{merge}/predictions.parquet",
     log:
-        "logs/validate_merge/{suite}/{model}.log",
+        "logs/validate_merge/{suite}/{merge}.log",
     benchmark:
-        "benchmarks/validate_merge/{suite}/{model}.tsv"
+        "benchmarks/validate_merge/{suite}/{merge}.tsv"
     priority: 60
     conda:
         "../envs/train.yaml"
@@ -74,9 +74,9 @@ use rule fit_baselines as fit_merged_baselines with:
         test=lambda wildcards: FILES.packs(wildcards)["test"],
         base=FILES.base,
     output:
-        "results/{suite}/merged/{model}/baselines.parquet",
+        "results/{suite}/merged/{merge}/baselines.parquet",
     log:
-        "logs/fit_merged_baselines/{suite}/{model}.log",
+        "logs/fit_merged_baselines/{suite}/{merge}.log",
     params:
         settings=PARAMS.merge,
         base=PARAMS.base_flag,
@@ -85,13 +85,13 @@ use rule fit_baselines as fit_merged_baselines with:
 
 use rule evaluate_model as evaluate_merge with:
     input:
-        predictions="results/{suite}/merged/{model}/predictions.parquet",
-        baselines="results/{suite}/merged/{model}/baselines.parquet",
-        info="results/{suite}/merged/{model}/evaluation.json",
+        predictions="results/{suite}/merged/{merge}/predictions.parquet",
+        baselines="results/{suite}/merged/{merge}/baselines.parquet",
+        info="results/{suite}/merged/{merge}/evaluation.json",
     output:
-        "results/{suite}/merged/{model}/metrics.json",
+        "results/{suite}/merged/{merge}/metrics.json",
     log:
-        "logs/evaluate_merge/{suite}/{model}.log",
+        "logs/evaluate_merge/{suite}/{merge}.log",
     params:
         settings=PARAMS.merge,
         code=PARAMS.code("evaluate_model"),

@@ -46,7 +46,7 @@ rule train_promoted:
         runtime=longer_minutes,
         gpu=gpus,
         gpu_slots=JOBS.config.settings.gpu_slots,
-        host=FOLLOW.host,
+        host=FOLLOW.hosts(),
     params:
         code=PARAMS.slot_codes,
     shell:

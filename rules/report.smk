@@ -1,4 +1,5 @@
-# Comparison of a suite's runs, and one report of all suites.
+# Comparison of a suite's runs, and one report of all suites: of the runs of this call, so local even where files go through a storage,
+# in which the comparison of another person's part may lie.
 
 
 rule compare_models:
@@ -6,14 +7,14 @@ rule compare_models:
         metrics=FILES.suite_metrics,
     output:
         table=report(
-            "results/{suite}/comparison.csv",
+            local("results/{suite}/comparison.csv"),
             caption="../workflow/report/comparison.rst",
             category="Comparison",
             labels={"suite": "{suite}"},
         ),
-        rows="results/{suite}/comparison.json",
+        rows=local("results/{suite}/comparison.json"),
     log:
-        "logs/compare_models/{suite}.log",
+        local("logs/compare_models/{suite}.log"),
     conda:
         "../envs/light.yaml"
     params:
@@ -45,7 +46,7 @@ rule map_attention:
 
 rule build_report:
     input:
-        FILES.comparisons(),
+        local(FILES.comparisons()),
         fetched=local("results/fetched.json") if STORAGE else [],
         splits=FILES.split_summaries(),
         attention=FILES.attention(),

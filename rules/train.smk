@@ -51,21 +51,21 @@ rule train_model:
     priority: FOLLOW.priority(50)
     conda:
         "../envs/train.yaml"
-    threads: run_threads
+    threads: dag.same(run_threads, JOBS.runs)
     resources:
         mem_mb=memory,
         cap_mb=memory_cap,
         runtime=minutes,
-        gpu=gpus,
+        gpu=dag.same(gpus, JOBS.runs),
         gpu_slots=JOBS.config.settings.gpu_slots,
-        host=FOLLOW.host,
+        host=FOLLOW.hosts(),
     params:
         settings=PARAMS.run,
         epochs=PARAMS.run_value("epochs"),
         batch=PARAMS.run_value("batch_size"),
         lr=PARAMS.run_value("lr"),
         seed=PARAMS.run_value("seed"),
-        base=PARAMS.base_flag,
+        base=PARAMS.trained_base_flags,
         code=PARAMS.code("train_model"),
     shell:
         'exec python "$SCRIPTS"/train_model.py --settings {params.settings:q} --train {input.train:q}'
@@ -153,7 +153,7 @@ rule run_script:
         runtime=script_minutes,
         gpu=script_gpus,
         gpu_slots=JOBS.config.settings.gpu_slots,
-        host=FOLLOW.host,
+        host=FOLLOW.hosts(),
     params:
         script=PARAMS.script_path,
         settings=PARAMS.script,

@@ -4,6 +4,7 @@ import random
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from trainyard.data.columns import Coded, Column
 from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError
-from trainyard.data.index import COLUMNS, open_index
+from trainyard.data.index_file import COLUMNS, open_index
 
 
 def parquet(path: Path, values: list, rows: int) -> pq.ParquetFile:
@@ -48,12 +49,19 @@ def test_a_column_holds_a_part_of_its_rows(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@given(st.lists(st.sampled_from([f"s{i}" for i in range(300)]), max_size=200))
+@given(st.lists(st.sampled_from([f"s{i}" for i in range(9)]), max_size=200))
 def test_few_texts_take_a_byte_each(texts) -> None:
     coded = Coded()
     coded.extend(texts[:50])
     coded.extend(texts[50:])
     assert list(coded) == texts == coded[:] and [coded[i] for i in range(len(coded))] == texts
+    which = np.arange(len(texts))[::2]
+    coded.put(which, ["x", "y"], np.arange(len(which)) % 2)
+    for k, i in enumerate(which.tolist()):
+        texts[i] = "xy"[k % 2]
+    if texts:
+        coded[0] = texts[0] = "z"
+    assert list(coded) == texts and coded.are("x").tolist() == [text == "x" for text in texts] and not coded.are("none").any()
     with pytest.raises(ValueError):
         coded.extend([f"other{i}" for i in range(257)])
 

@@ -16,11 +16,13 @@ import trainyard.data.copy_folder as copy_folder
 import trainyard.data.decoding as decoding
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
-from trainyard.data.index import build_index, read_index, typed_dataset, write_index
+from trainyard.data.index import build_index, typed_dataset
+from trainyard.data.index_file import open_index, write_index
 from trainyard.data.pack import Pack
 from trainyard.data.refused import Refused
 from trainyard.data.sources import SourceFolder
-from trainyard.data.split import split_samples, write_splits
+from trainyard.data.split import split_samples
+from trainyard.data.split_file import write_splits
 from trainyard.data.views import open_pack, open_view
 
 HERE = Path(__file__).parent
@@ -40,7 +42,7 @@ def prepare(root: Path, keys: dict, place: dict[str, str] | None = None) -> tupl
     """Index and splits of a root; `place` overrules the split of some ids."""
     dataset = typed_dataset(keys)
     write_index(build_index(root, dataset), root.parent / "index.parquet")
-    index, _ = read_index(root.parent / "index.parquet")
+    index, _ = open_index(root.parent / "index.parquet")
     splits = split_samples(index, dataset)
     for i, name in enumerate(index["id"]):
         if place and name in place and index["refused"][i] is None:
@@ -223,7 +225,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 def test_a_split_with_nothing_left_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
     root = numbers(tmp_path)
     (root / "odd.txt").write_text("word")
-    index, _ = read_index(prepare(root, settings())[0])
+    index, _ = open_index(prepare(root, settings())[0])
     place = {name: "test" if name == "odd.txt" else "train" if i % 2 else "validation" for i, name in enumerate(index["id"])}
     with pytest.raises(DataError, match="every sample of test was refused.*'odd.txt': 'word' is not a number"):
         run(root, settings(), place)

@@ -15,7 +15,7 @@ from odd_inputs import tone
 from test_copy import prepare, refusals
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
-from trainyard.data.index import read_index
+from trainyard.data.index_file import open_index
 from trainyard.data.views import open_pack
 
 AUDIO = {"format": "audio", "features": {"sample_rate": 8000, "seconds": 1.0, "n_fft": 512, "hop": 128, "mels": 16}}
@@ -78,7 +78,7 @@ def test_every_kind_of_root_is_listed_and_packed(tmp_path: Path, name: str) -> N
     keys, files, samples = KINDS[name]
     samples = sorted(samples or files)
     out, summary = run(write(tmp_path / "root", files), keys)
-    index, _ = read_index(tmp_path / "index.parquet")
+    index, _ = open_index(tmp_path / "index.parquet")
     assert sorted(index["id"]) == samples and set(index["refused"]) == {None}
     packs = [open_pack(path) for path in out.iterdir() if path.name.startswith(("train", "validation", "test"))]
     assert sorted(id for pack in packs for id in pack.texts("id")) == samples and refusals(out) == {}

@@ -1,13 +1,16 @@
 """A job on another machine knows what the first call found: the worker's runs, the found scripts; and how far it is is seen from here."""
 
 import json
+import logging
 import os
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from served import needs_rclone, serve
+from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.heartbeat import all_heartbeats, read_heartbeat
 from trainyard.cli import main
 from trainyard.cli.elsewhere import stored_heartbeats
@@ -126,14 +129,20 @@ def test_progress_on_another_machine_is_seen(controller, tmp_path, monkeypatch, 
         mirrored.forget_others()
         assert [o["Key"] for o in listing(s3, BUCKET, "yard/")] == ["yard/checkpoints/aimedres/als-fold1/progress.json"]
 
-        (controller / "results/summary.json").write_text(json.dumps({"state": "running", "jobs": [], "counts": {}}))
+        jobs = [
+            {"rule": "train_model", "suite": "aimedres", "run": "als-fold1", "state": "running", "machine": "big-box"},
+            {"rule": "fit_baselines", "suite": "aimedres", "run": "als-fold2", "state": "running", "machine": "small-box"},
+        ]
+        running = {"state": "running", "host": socket.gethostname(), "pid": os.getpid(), "jobs": jobs, "counts": {}}
+        (controller / "results/summary.json").write_text(json.dumps(running))
         folder = controller / ".trainyard/store" / BUCKET / "yard/checkpoints"
         (controller / ".trainyard/storage.json").write_text(json.dumps({"checkpoints": url, "folder": str(folder)}))
         (beat,) = all_heartbeats()
         assert 0 <= beat.age < 60 and beat.words().startswith("epoch 3/9") and read_heartbeat("aimedres", "als-fold1") == beat
         assert main(["status"]) == 0
         said = capsys.readouterr().out
-        assert "aimedres/als-fold1" in said and "on box" in said and "epoch 3/9" in said
+        assert "aimedres/als-fold1  running on big-box" in said and "epoch 3/9" in said
+        assert "fit_baselines aimedres/als-fold2  on small-box" in said
 
         (controller / ".trainyard/storage.json").write_text(json.dumps({"checkpoints": url, "folder": None}))
         assert main(["status"]) == 0
@@ -144,3 +153,12 @@ def test_progress_on_another_machine_is_seen(controller, tmp_path, monkeypatch, 
         store.close()
     said = []
     assert stored_heartbeats(url, said.append) == [] and "cannot be asked" in said[0]
+
+
+def test_the_ssh_executor_says_where_a_job_runs():
+    tracker = Tracker()
+    tracker._job(7, "train_model").state = "running"
+    said = logging.LogRecord("snakemake", logging.INFO, "x.py", 1, "ssh: job 7 (train_model a) runs on host big-box", (), None)
+    said.ssh_jobid, said.ssh_host = 7, "big-box"
+    tracker.handle(said)
+    assert tracker.jobs[7].machine == "big-box"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trainyard.data.errors import DataError
-from trainyard.data.index import build_index, read_index, typed_dataset, write_index
+from trainyard.data.index import build_index, typed_dataset
+from trainyard.data.index_file import open_index, write_index
 from trainyard.data.lines import scan_array, scan_rows
 from trainyard.data.names import from_text, to_text
 from trainyard.data.walk import compile_globs
@@ -22,7 +23,8 @@ SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 def index(root: Path, **settings) -> tuple[dict[str, list], dict]:
     table = build_index(root, typed_dataset(settings))
     write_index(table, root.parent / "index.parquet")
-    return read_index(root.parent / "index.parquet")
+    columns, meta = open_index(root.parent / "index.parquet")
+    return {name: list(column) for name, column in columns.items()}, meta
 
 
 def touch(root: Path, *names: str, data: bytes = b"x") -> Path:

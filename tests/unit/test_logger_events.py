@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -174,6 +175,23 @@ def test_summary_is_whole_at_every_moment(tmp_path, monkeypatch):
     assert content["state"] == "failed"
     made.close()
     assert read()["counts"]["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cores": 2}, "2 jobs to do on 2 cores: "),
+        ({"nodes": 100}, "2 jobs to do, up to 100 at once: "),  # to a cluster: its cores are not known
+        ({"nodes": sys.maxsize}, "2 jobs to do: "),
+    ],
+)
+def test_the_announcement_says_where_there_is_room(tmp_path, monkeypatch, given, said):
+    made, stream = conductor(tmp_path, monkeypatch)
+    made.emit(record(LogEvent.RESOURCES_INFO, "Provided …", **given))
+    made.emit(record(LogEvent.RESOURCES_INFO, "Rules claiming more threads will be scaled down."))
+    made.emit(plan_of((1, "train_model", "a", [], True), (2, "evaluate_model", "a", [1], True)))
+    made.close()
+    assert said in stream.getvalue()
 
 
 def test_a_later_start_finds_what_was_running_interrupted(tmp_path, monkeypatch):

@@ -115,6 +115,7 @@ def test_cores_and_order():
     assert makespan(jobs, dict.fromkeys(range(4), 10.0), 4) == 40
     wide = [train(0, "a", threads=2), train(1, "b", threads=2)]
     assert makespan(wide, {0: 5.0, 1: 5.0}, 2) == 10
+    assert makespan(wide, {0: 5.0, 1: 5.0}, 2, elsewhere=True) == 5, "two jobs at once, however wide"
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 5))

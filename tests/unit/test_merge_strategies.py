@@ -137,7 +137,7 @@ def test_a_rule_tells_a_strategy_only_what_it_uses():
     config = {"suites": ["housebrain"], "housebrain": {"models": {"housebrain": {"merge": merge}}}}
     jobs = Jobs(config, HOME)
     params = Params(jobs, Files(jobs))
-    told = {n: params.merge_flags(SimpleNamespace(suite="housebrain", model="housebrain", strategy=n)) for n in NAMES}
+    told = {n: params.merge_flags(SimpleNamespace(suite="housebrain", merge="housebrain", strategy=n)) for n in NAMES}
     assert told == {
         "average": "--rank 16 --dtype bfloat16",
         "weighted": "--rank 16 --weights samples --dtype bfloat16",
@@ -149,8 +149,8 @@ def test_a_rule_tells_a_strategy_only_what_it_uses():
     config["housebrain"]["models"]["housebrain"]["merge"] = {"weights": [1, 2, 0, 0.5, 1, 1]}
     jobs = Jobs(config, HOME)
     flags = Params(jobs, Files(jobs)).merge_flags
-    assert flags(SimpleNamespace(suite="housebrain", model="housebrain", strategy="weighted")) == "--weights 1 2 0 0.5 1 1"
-    assert flags(SimpleNamespace(suite="housebrain", model="housebrain", strategy="average")) == ""
+    assert flags(SimpleNamespace(suite="housebrain", merge="housebrain", strategy="weighted")) == "--weights 1 2 0 0.5 1 1"
+    assert flags(SimpleNamespace(suite="housebrain", merge="housebrain", strategy="average")) == ""
     config["housebrain"]["models"]["housebrain"]["merge"] = {"weights": [1, 2]}
     with pytest.raises(ConfigError, match="housebrain.models.housebrain.merge.weights: 2 for 6 adapters"):
         Jobs(config, HOME)

@@ -122,3 +122,36 @@ def test_what_cannot_be_copied_is_listed_and_the_rest_goes_on(tmp_path: Path, mo
     assert result["copied"] == 6 and result["refused"] == 4
     for words in ("empty file", "link out of the root", "not a regular file", "more than the"):
         assert words in listed
+
+
+@pytest.mark.parametrize("lie", ["changed", "short"])
+def test_a_disk_that_gives_back_other_bytes_is_found(tmp_path: Path, monkeypatch, lie: str) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / "far" / name).write_bytes(name.encode() * 200_000)  # several blocks
+    real = os.preadv
+
+    def preadv(file: int, buffers, at: int) -> int:
+        count = real(file, buffers, at)
+        if at == 0 or b"b.b" not in bytes(buffers[0][:8]):
+            return count
+        if lie == "short":
+            return 0
+        buffers[0][count // 2] ^= 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    result = mirror(tmp_path / "far", tmp_path / "near", [], None, 0, 2, 1 << 30)
+    assert (result["copied"], result["refused"]) == (1, 1)
+    assert "b.bin,the copy differs from what was read" in (tmp_path / "near" / "quarantine.csv").read_text()
+    assert (tmp_path / "near" / "a.bin").read_bytes() == (tmp_path / "far" / "a.bin").read_bytes()
+    assert not (tmp_path / "near" / "b.bin").exists()
+
+
+def test_rewritten_paths_hold_wherever_they_are_read_from(tmp_path: Path) -> None:
+    make_source(tmp_path, 3)
+    (tmp_path / "My Drive" / "rows.jsonl").write_text(json.dumps({"audio": "/content/drive/My Drive/d1/0001 sound.wav"}) + "\n")
+    command = [sys.executable, SCRIPT, "--source", "My Drive", "--local-root", "local", "--annotations", "rows.jsonl"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    row = json.loads((tmp_path / "local" / "rows.jsonl").read_text())
+    assert row == {"audio": str(tmp_path / "local" / "d1" / "0001 sound.wav")} and Path(row["audio"]).is_file()

@@ -411,16 +411,16 @@ def test_rules_follow_the_plan_and_do_without(tmp_path):
     path = tmp_path / "plan.json"
     nothing = Follow(jobs, path)
     melody, groove = (SimpleNamespace(suite="kmidi", run=r) for r in ("melody_transformer", "groove_predictor"))
-    assert nothing.priority(50)(melody) == 50 and nothing.host(melody) is None
+    assert nothing.priority(50) == 50 and nothing.host(melody) is None and nothing.hosts() is None
     path.write_text(json.dumps(make_plan(jobs, machines(here={}), tmp_path, seconds=1)))
     here = Follow(jobs, path)
     assert here.priority(50)(melody) > here.priority(50)(groove) >= 50, "longest first on one machine"
     assert here.priority(20)(SimpleNamespace(suite="kmidi", dataset="lakh")) == here.priority(20)(melody), "and what it waits for"
     assert here.host(melody) is None, "one machine is this one"
     path.write_text(json.dumps(make_plan(jobs, machines(a={}, b={"only": ["groove_predictor"], "speed": 9}), tmp_path, seconds=1)))
-    assert Follow(jobs, path).host(groove) == "b"
+    assert Follow(jobs, path).hosts()(groove) == "b"
     path.write_text("{")
-    assert Follow(jobs, path).priority(50)(melody) == 50, "a broken plan is none"
+    assert Follow(jobs, path).priority(50) == 50, "a broken plan is none"
 
 
 def test_advice_says_whether_it_is_worth_it_how_many_at_once_and_since_when_the_copy_paid(tmp_path):

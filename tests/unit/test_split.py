@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from trainyard.data.errors import DataError
 from trainyard.data.index import typed_dataset
 from trainyard.data.shards import shard_edges
-from trainyard.data.split import split_samples, summarise
+from trainyard.data.split import split_samples
+from trainyard.data.split_summary import summarise
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -50,8 +51,8 @@ def test_split_is_complete_and_keeps_groups_whole(groups, seed, validation, test
 def test_a_sample_keeps_its_split_when_data_are_added(seed, more) -> None:
     small = [f"g{i}" for i in range(200)]
     large = [f"new{i}" for i in range(more)] + small
-    first = split_samples(make_index(small), dataset(seed=seed)).split
-    second = split_samples(make_index(large), dataset(seed=seed)).split
+    first = list(split_samples(make_index(small), dataset(seed=seed)).split)
+    second = list(split_samples(make_index(large), dataset(seed=seed)).split)
     assert second[more:] == first
     shares = Counter(second)
     assert abs(shares["test"] / len(large) - 0.15) < 0.08 and abs(shares["validation"] / len(large) - 0.15) < 0.08
@@ -164,7 +165,7 @@ def test_a_group_keeps_its_split_whatever_is_added(some, more, seed) -> None:
     first, second = (split_samples(make_index(groups), dataset(seed=seed)) for groups in (small, large))
     if not first.notes and not second.notes:
         places = dict(zip(large, second.split))
-        assert [places[g] for g in small] == first.split
+        assert [places[g] for g in small] == list(first.split)
     elif not second.notes:
         moved = [g for g, split in zip(small, first.split) if dict(zip(large, second.split))[g] != split]
         assert len(moved) <= 2  # at most one group each was moved into an empty test and an empty validation split

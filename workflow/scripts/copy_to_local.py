@@ -15,7 +15,7 @@ import os
 import signal
 from pathlib import Path
 
-from trainyard.command import quick_imports, run_command, thread_limit
+from trainyard.command import run_command, thread_limit, without_collector
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _pack(args: argparse.Namespace) -> None:
-    with quick_imports():
+    with without_collector():
         import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
         from trainyard.config.jobs import read_settings
         from trainyard.data.copy import Limits, LocalCopy
@@ -75,13 +75,14 @@ def _pack(args: argparse.Namespace) -> None:
 
 
 def _copy_raw(args: argparse.Namespace) -> None:
-    with quick_imports():
+    with without_collector():
         from trainyard.data.mirror import mirror
         from trainyard.data.storage import read_threads
 
     source = Path(args.source).expanduser()
+    # Absolute: the paths in annotations must hold wherever a training is started from.
     result = mirror(
-        source, Path(args.local_root).expanduser(), args.annotations, args.subset_size if args.subset else None, args.seed,
+        source, Path(args.local_root).expanduser().absolute(), args.annotations, args.subset_size if args.subset else None, args.seed,
         args.reads or read_threads(source), args.max_file_mb << 20,
     )  # fmt: skip
     print(f"{result['copied']} files copied, {result['kept']} already there, {result['bytes'] / 1e6:.1f} MB in {args.local_root}")

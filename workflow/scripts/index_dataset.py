@@ -22,7 +22,8 @@ def main() -> None:
     thread_limit(1)
 
     from trainyard.config.jobs import read_settings
-    from trainyard.data.index import build_index, typed_dataset, write_index
+    from trainyard.data.index import build_index, typed_dataset
+    from trainyard.data.index_file import write_index
 
     table = build_index(Path(args.root), typed_dataset(read_settings(args.settings)))
     write_index(table, args.output)

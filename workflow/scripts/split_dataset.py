@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from trainyard.command import quick_imports, run_command, thread_limit
+from trainyard.command import run_command, thread_limit, without_collector
 
 
 def main() -> None:
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def _split_files(args: argparse.Namespace) -> None:
-    with quick_imports():
+    with without_collector():
         from trainyard.data.split_lines import split_lines
 
-    result = split_lines(Path(args.source), Path(args.output), args.shards, args.eval_fraction, args.seed % 2**64, args.zip)
+        result = split_lines(Path(args.source), Path(args.output), args.shards, args.eval_fraction, args.seed % 2**64, args.zip)
     for entry in result.summary["files"]:
         print(f"{entry['file']}: {entry['rows']:,} rows, {entry['bytes'] / 1e6:.1f} MB")
     if result.refused:
@@ -56,11 +56,14 @@ def _split_files(args: argparse.Namespace) -> None:
 def _split_index(args: argparse.Namespace) -> None:
     from trainyard.config.jobs import read_settings
     from trainyard.data.files import write_json
-    from trainyard.data.index import read_index, typed_dataset
-    from trainyard.data.split import split_samples, summarise, write_splits
+    from trainyard.data.index import typed_dataset
+    from trainyard.data.index_file import open_index
+    from trainyard.data.split import split_samples
+    from trainyard.data.split_file import write_splits
+    from trainyard.data.split_summary import summarise
 
     dataset = typed_dataset(read_settings(args.settings))
-    index, meta = read_index(args.index, ("id", "label", "group", "refused"))
+    index, meta = open_index(args.index)
     splits = split_samples(index, dataset)
     summary = summarise(index, meta, splits, dataset)
     write_splits(index, splits, args.output)

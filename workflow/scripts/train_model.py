@@ -26,6 +26,7 @@ def main() -> int:
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder or hub name of the base model")
+    parser.add_argument("--base-name", help="LoRA: what the adapter calls its base, where --base-model is a copy of it (--base-model)")
     parser.add_argument(
         "--preflight",
         help="preflight.json of the model; training refuses when its verdict is fail, or when this machine lacks what it says is needed",
@@ -66,7 +67,7 @@ def main() -> int:
         print(f"stopped: {stop.reason}, while waiting for a GPU", file=sys.stderr)
         return RESUME_ME
     packs = {split: near[getattr(args, split)] for split in ("train", "validation", "test")}
-    paths = {"base_model": args.base_model} if args.base_model else {}
+    paths = {name: text for name in ("base_model", "base_name") if (text := getattr(args, name))}
     try:
         mirrored = by_name("trainyard.machines.mirror").beside()
         with attempt(promoted.folder(args.checkpoints) if promoted else args.checkpoints), mirrored as elsewhere:

@@ -112,10 +112,11 @@ class Executor(RemoteExecutor):
         self._news.clear()
         now = time.monotonic()
         with self.lock_:
-            nobody = none_usable(self.book.hosts[name] for name in self._links)
+            nobody = none_usable(self.book.hosts[name] for name in self._links) if self._infos else ""
         if nobody:
-            self.broken(WorkflowError(nobody))  # once for all jobs, and before each has used up its retries
+            # Once for all jobs, and before each has used up its retries. Local jobs that no host is needed for were let go on so far.
             self._links = {}
+            self.broken(WorkflowError(nobody))
             return
         with self.lock_:
             if (still := now - self._looked) > _STOOD_STILL:

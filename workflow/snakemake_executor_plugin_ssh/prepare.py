@@ -38,6 +38,7 @@ if [ ! -x "$python" ]; then
   done
 fi
 [ -x "$python" ] || { echo "there is neither uv nor a Python $version; install uv (https://docs.astral.sh/uv), then again" >&2; exit 2; }
+"$python" -c 'import pip' 2>/dev/null || "$python" -m ensurepip >/dev/null  # one that uv made, on a host that has no uv
 exec "$python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt"
 """
 

@@ -10,6 +10,8 @@ import asyncio
 import atexit
 import os
 import shlex
+import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,6 +51,9 @@ class ExecutorSettings(slurm.ExecutorSettings):
             "help": "folder on a node's own disk for copies of packs, such as /scratch/$USER; default: $SLURM_TMPDIR where it is set"
         },
     )
+    warning: int = field(
+        default=120, metadata={"help": "seconds before its time is up at which a job is told to save and leave (SIGTERM)", "type": int}
+    )
     grace: int = field(
         default=90, metadata={"help": "seconds that cancelled trainings have to save in, before Slurm ends them", "type": int}
     )
@@ -66,9 +71,12 @@ class Executor(slurm.Executor):
         self._keep_here((settings.light_rules or "").replace(",", " ").split())
         if settings.local_dir:
             os.environ["TRAINYARD_LOCAL_DISK"] = settings.local_dir
+        # As --signal of sbatch, which slurm_extra may still set: an option of the job would have to be worked out for each.
+        os.environ.setdefault("SBATCH_SIGNAL", f"TERM@{settings.warning}")
         self._end_leftovers()
         self.ends = Ends(RECORDS.absolute() / self.run_uuid)
         atexit.register(self._leave_none_behind)
+        self._start_canceller_at_ctrl_c()
 
     # ---- what stays here, and how it is asked ------------------------------------------------------------------
     def _keep_here(self, names: list[str]) -> None:
@@ -163,6 +171,19 @@ class Executor(slurm.Executor):
     def _start_canceller(self) -> None:
         if self.canceller is None:
             self.canceller = start_canceller(self.run_uuid, self.workflow.executor_settings.grace, RECORDS.absolute() / self.run_uuid)
+
+    def _start_canceller_at_ctrl_c(self) -> None:
+        """At the first, before anything else: the second may end this process before Snakemake has come to cancel its jobs."""
+        before = signal.getsignal(signal.SIGINT)
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return
+
+        def on_interrupt(number, frame) -> None:
+            if self.ends is not None:
+                self._start_canceller()
+            before(number, frame)
+
+        signal.signal(signal.SIGINT, on_interrupt)
 
     def _leave_none_behind(self) -> None:
         """However Python ends with jobs in the queue. A controller that is killed gets no such chance: its jobs go on to their end."""

@@ -1,5 +1,6 @@
 """A folder of one call, where its jobs leave a file each when they end. What is left of it names a call that was killed."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -25,7 +26,12 @@ class Ends:
         self.folder = folder
         self._seen: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONTROLLER).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        # Locked as long as this process lives: a process number alone may be another's after a reboot.
+        self._controller = open(folder / CONTROLLER, "w", encoding="utf-8")  # noqa: SIM115
+        with suppress(OSError):
+            fcntl.flock(self._controller, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, self._controller)
+        self._controller.flush()
 
     def files(self, job: Any) -> tuple[Path, Path]:
         """What a job leaves when it is done, and when it has failed. A new attempt starts without either."""
@@ -53,6 +59,7 @@ class Ends:
         return None
 
     def remove(self) -> None:
+        self._controller.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -72,10 +79,17 @@ def leftovers(records: Path) -> list[Path]:
 def _controlled(folder: Path) -> bool:
     """Whether the call is still there: seen on its own host only; for other hosts Snakemake's lock of the folder speaks."""
     try:
-        told = json.loads((folder / CONTROLLER).read_text())
-        if told["host"] != socket.gethostname():
-            return False
-        os.kill(told["pid"], 0)
+        with open(folder / CONTROLLER, "r+", encoding="utf-8") as file:
+            told = json.load(file)
+            if told["host"] != socket.gethostname():
+                return False
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
+            except OSError:  # a file system without locks
+                os.kill(told["pid"], 0)
+                return told["pid"] != os.getpid()
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return told["pid"] != os.getpid()

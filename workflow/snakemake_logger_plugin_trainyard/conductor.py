@@ -125,7 +125,8 @@ class Conductor:
         if now - self._outlook[0] >= OUTLOOK_EVERY or self._outlook[1] is None:
             jobs = list(self.tracker.jobs.values())
             said = {job.jobid: beat.left() for job in jobs if job.state == "running" and (beat := self.heartbeat(job))}
-            outlook = self.forecast.outlook(jobs, self.tracker.cores, time.time(), lambda job: said.get(job.jobid))
+            tracker = self.tracker
+            outlook = self.forecast.outlook(jobs, tracker.cores, time.time(), lambda job: said.get(job.jobid), tracker.elsewhere)
             self._outlook = (now, outlook if jobs and self.tracker.planned else None)
         return self._outlook[1]
 

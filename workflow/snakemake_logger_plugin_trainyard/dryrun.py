@@ -31,7 +31,7 @@ def dryrun_lines(tracker: Tracker, forecast: Forecast, terminal: Terminal, comma
             groups.setdefault((_general(_why(job, by_id), job), job.suite or "" if job.run else ""), []).append(job)
         told = None
         for (why, suite), group in sorted(groups.items(), key=lambda item: (follows_only(item[1][0].why), item[0])):
-            if why != told:
+            if why and why != told:  # with --quiet Snakemake tells no reasons
                 follows = follows_only(group[0].why)
                 lines += [paint(line, "dim" if follows else "yellow") for line in wrap(why, 2)]
                 told = why
@@ -68,7 +68,8 @@ def _why(job: Job, by_id: dict[int, Job]) -> str:
 
 def _general(why: str, job: Job) -> str:
     """The reason without the job's own name, so that jobs with the same reason are told once: als.json → *.json."""
-    for value in sorted(job.wildcards.values(), key=len, reverse=True):
+    # Most reasons name none: only those that do are worth a pattern of their own.
+    for value in sorted((v for v in job.wildcards.values() if f"{v}." in why), key=len, reverse=True):
         why = re.sub(rf"(?<![\w*-]){re.escape(value)}(?=\.\w)", "*", why)
     return why
 

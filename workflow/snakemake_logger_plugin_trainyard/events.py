@@ -30,6 +30,7 @@ class Tracker:
         self.started = time.time()
         self.command = ""
         self.cores = 1
+        self.elsewhere = False  # then `cores` is how many jobs are sent out at once, to machines whose cores are not known
         self.config: dict[str, Any] = {}
         self.home: str | None = None
         self.whole = False
@@ -140,9 +141,9 @@ class Tracker:
         return []
 
     def _resources(self, record: Any) -> list[Notice]:
-        cores = getattr(record, "cores", None) or getattr(record, "nodes", None)
-        if isinstance(cores, int) and cores > 0:
-            self.cores = cores
+        cores, nodes = getattr(record, "cores", None), getattr(record, "nodes", None)
+        if isinstance(found := cores or nodes, int) and found > 0:
+            self.cores, self.elsewhere = found, not cores
         return []
 
     def _run_info(self, record: Any) -> list[Notice]:

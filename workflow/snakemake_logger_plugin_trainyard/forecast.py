@@ -117,9 +117,15 @@ class Forecast:
         return Estimate(hours * 3600 * STATED[0], hours * 3600 * STATED[1], "stated") if hours else None
 
     def outlook(
-        self, jobs: list[Job], cores: int, now: float, said: Callable[[Job], tuple[float, float] | None] = lambda _: None
+        self,
+        jobs: list[Job],
+        cores: int,
+        now: float,
+        said: Callable[[Job], tuple[float, float] | None] = lambda _: None,
+        elsewhere: bool = False,
     ) -> Outlook:
-        """What is left of `jobs`. `said` is what a running training itself gives as its seconds left."""
+        """What is left of `jobs`. `said` is what a running training itself gives as its seconds left; `elsewhere`: `cores` is a number
+        of jobs, on machines whose cores are not known."""
         low: dict[int, float] = {}
         high: dict[int, float] = {}
         known = unknown = 0
@@ -140,15 +146,17 @@ class Forecast:
                 own = max(0.0, estimate.low - spent), max(estimate.high - spent, 0.1 * spent if spent else 0.0)
             known += 1
             low[job.jobid], high[job.jobid] = own
-        wall = (makespan(left, low, cores), makespan(left, high, cores))
+        wall = (makespan(left, low, cores, elsewhere), makespan(left, high, cores, elsewhere))
         return Outlook(wall, (sum(low.values()), sum(high.values())), known, unknown)
 
 
-def makespan(jobs: list[Job], seconds: dict[int, float], cores: int) -> float:
-    """Wall time if jobs start as soon as their inputs and cores are there; longest first. Running ones hold their cores already."""
+def makespan(jobs: list[Job], seconds: dict[int, float], cores: int, elsewhere: bool = False) -> float:
+    """Wall time if jobs start as soon as their inputs and cores are there; longest first. Running ones hold their cores already.
+    `elsewhere`: each job counts as one of `cores`."""
     cores = max(1, cores)
+    width = {job.jobid: 1 if elsewhere else min(job.threads, cores) for job in jobs}
     if len(jobs) > SIMULATED:
-        work = sum(seconds[j.jobid] * min(j.threads, cores) for j in jobs) / cores
+        work = sum(seconds[j.jobid] * width[j.jobid] for j in jobs) / cores
         return max([work, *seconds.values()])
     ids = {job.jobid for job in jobs}
     needs = {job.jobid: {d for d in job.depends if d in ids} for job in jobs}
@@ -156,7 +164,6 @@ def makespan(jobs: list[Job], seconds: dict[int, float], cores: int) -> float:
     for jobid, others in needs.items():
         for other in others:
             wanted_by.setdefault(other, []).append(jobid)
-    by_id = {job.jobid: job for job in jobs}
     ready = [(job.state != "running", -seconds[job.jobid], job.jobid) for job in jobs if not needs[job.jobid]]
     heapq.heapify(ready)
     running: list[tuple[float, int]] = []
@@ -165,7 +172,7 @@ def makespan(jobs: list[Job], seconds: dict[int, float], cores: int) -> float:
         later = []
         while ready:
             entry = heapq.heappop(ready)
-            threads = min(by_id[entry[2]].threads, cores)
+            threads = width[entry[2]]
             if threads <= free:
                 free -= threads
                 heapq.heappush(running, (now + seconds[entry[2]], entry[2]))
@@ -176,7 +183,7 @@ def makespan(jobs: list[Job], seconds: dict[int, float], cores: int) -> float:
         if not running:
             break
         now, jobid = heapq.heappop(running)
-        free += min(by_id[jobid].threads, cores)
+        free += width[jobid]
         for other in wanted_by.get(jobid, []):
             needs[other].discard(jobid)
             if not needs[other]:

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from pathlib import PurePath
+from functools import lru_cache
 from typing import Any
 
 PARAMS = "Params have changed since last execution: "
@@ -19,15 +19,20 @@ FINGERPRINT = re.compile(r"[0-9a-f]{8,}")
 
 def readable_reason(why: str) -> str:
     """One line. The cause comes before its consequences: what only follows from another job is left out where there is a cause."""
-    parts = [p for p in (_part(text) for text in split_reason(why)) if p]
+    parts = _parts(why)
     causes = [text for text, follows in parts if not follows]
-    return "; ".join(causes or [text for text, _ in parts]) or "no reason given"
+    return "; ".join(causes or [text for text, _ in parts])
 
 
 def follows_only(why: str) -> bool:
     """Whether a job runs only because others do."""
-    parts = [p for p in (_part(text) for text in split_reason(why)) if p]
+    parts = _parts(why)
     return bool(parts) and all(follows for _, follows in parts)
+
+
+@lru_cache(maxsize=1 << 15)  # a dry run asks several times for each of its jobs
+def _parts(why: str) -> tuple[tuple[str, bool], ...]:
+    return tuple(part for part in map(_part, split_reason(why)) if part)
 
 
 def split_reason(why: str) -> list[str]:
@@ -65,7 +70,7 @@ def _part(text: str) -> tuple[str, bool] | None:
 
 
 def _files(text: str) -> str:
-    names = sorted({PurePath(re.sub(r" \(.*\)$", "", part)).name for part in text.split(", ") if part})
+    names = sorted({re.sub(r" \(.*\)$", "", part).rstrip("/").rpartition("/")[2] for part in text.split(", ") if part})
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
 
 

@@ -1,5 +1,6 @@
 """What people see while it runs: a few lines redrawn on a terminal; in a pipe a line for what happens, and one now and then."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -97,8 +98,14 @@ class Screen:
         kinds = ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items(), key=lambda item: (-item[1], item[0])))
         outlook = self.outlook()
         left = f"; {outlook.words()}" if outlook and outlook.known and outlook.words() else ""
-        head = f"{count(self.tracker.total(), 'job')} to do on {count(self.tracker.cores, 'core')}: {kinds}{left}"
+        head = f"{count(self.tracker.total(), 'job')} to do{self._room()}: {kinds}{left}"
         self._lines(notice, "", wrap(head, INDENT))
+
+    def _room(self) -> str:
+        """Where there is room for how much: cores of this machine, or jobs sent to others."""
+        if not self.tracker.elsewhere:
+            return f" on {count(self.tracker.cores, 'core')}"
+        return f", up to {self.tracker.cores} at once" if self.tracker.cores < sys.maxsize else ""
 
     def _started(self, notice: Notice) -> None:
         job = notice.job

@@ -126,7 +126,11 @@ def test_a_bucket_of_ones_own_by_one_setting_and_a_run_that_fails_brings_home_wh
 
 def test_a_second_run_in_the_folder_is_told_so(tmp_path):
     with open(tmp_path / "said", "w") as said:
-        first = subprocess.Popen(command(tmp_path, *STORE), cwd=tmp_path, stdout=said, stderr=said, env=environment())
+        # Whoever runs the tests may have SIGINT ignored, as shells do for what runs in the background.
+        first = subprocess.Popen(
+            command(tmp_path, *STORE), cwd=tmp_path, stdout=said, stderr=said, env=environment(),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
     try:
         until = time.monotonic() + 60
         while not list((tmp_path / ".snakemake").glob("locks/*")) and time.monotonic() < until and first.poll() is None:

@@ -41,7 +41,12 @@ def run_settings(config: Config, run: Run) -> dict[str, Any]:
 
 def task_settings(config: Config, run: Run) -> dict[str, Any]:
     """What a run is about, without how it is trained: enough for baselines and evaluation."""
-    settings = {k: v for k, v in run_settings(config, run).items() if k not in TRAINING}
+    return task_of(run_settings(config, run), run)
+
+
+def task_of(settings: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The same from the settings of the run."""
+    settings = {k: v for k, v in settings.items() if k not in TRAINING}
     return settings | ({"model": run.gathered} if run.role else {})
 
 

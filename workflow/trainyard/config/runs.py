@@ -32,6 +32,16 @@ class Run:
         return f"{self.suite}/{self.name}"
 
     @property
+    def merge(self) -> str:
+        """The merge that a shard's adapter goes into: the run's name without the shard; one a seed."""
+        return self.name.replace(f"-shard{self.shard:02d}", "")
+
+    @property
+    def merged(self) -> str:
+        """The run that the merge's figures are of: model-merged, with the fold or seed."""
+        return f"{self.model}-merged{self.merge.removeprefix(self.model)}"
+
+    @property
     def gathered(self) -> str:
         """The name that its figures are shown under: a promoted run and an ensemble stand for themselves."""
         return self.name.removesuffix(f"-fold{self.fold}") if self.role else self.model

@@ -3,7 +3,7 @@
 from typing import get_args
 
 from trainyard.config.merging import MergeStrategy
-from trainyard.dag.asked import asked, state_parameters
+from trainyard.dag.asked import asked, same, state_parameters
 from trainyard.dag.files import Files, chat_files
 from trainyard.dag.follow import Follow
 from trainyard.dag.jobs import Jobs, gpus_taken, set_shell_environment
@@ -15,5 +15,5 @@ MERGE_STRATEGIES = get_args(MergeStrategy)
 
 __all__ = [
     "MERGE_STRATEGIES", "Files", "Follow", "Jobs", "Params", "asked", "chat_files", "gpus_taken", "mark_partial",
-    "mark_what_follows", "one_of", "set_shell_environment", "state_parameters",
+    "mark_what_follows", "one_of", "same", "set_shell_environment", "state_parameters",
 ]  # fmt: skip

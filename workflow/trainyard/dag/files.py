@@ -29,6 +29,7 @@ class Files:
     def __init__(self, jobs: Jobs):
         self.jobs = jobs
         self.sent: frozenset[str] = frozenset()  # found scripts that are on other machines, too
+        self.stored = False  # whether files go through a storage
 
     # ---- data --------------------------------------------------------------------------------------------------
     def root(self, wildcards: Any) -> str:
@@ -124,7 +125,7 @@ class Files:
 
     # ---- merge -------------------------------------------------------------------------------------------------
     def shard_folders(self, wildcards: Any) -> list[str]:
-        return [f"results/{r.suite}/runs/{r.name}" for r in self.jobs.shards(wildcards.suite, wildcards.model)]
+        return [f"results/{r.suite}/runs/{r.name}" for r in self.jobs.merges[wildcards.suite, wildcards.merge]]
 
     def shard_adapters(self, wildcards: Any) -> list[str]:
         return [f"{folder}/adapter_model.safetensors" for folder in self.shard_folders(wildcards)]
@@ -138,12 +139,12 @@ class Files:
     def shard_packs(self, wildcards: Any) -> list[str]:
         """The training rows of all shards together: what a merged model has seen."""
         dataset = self.jobs.model_of(wildcards).dataset
-        return [self._packs(r.suite, dataset, r.shard)["train"] for r in self.jobs.shards(wildcards.suite, wildcards.model)]
+        return [self._packs(r.suite, dataset, r.shard)["train"] for r in self.jobs.merges[wildcards.suite, wildcards.merge]]
 
     def merged_folders(self, wildcards: Any) -> dict[str, str]:
         """The folder of each strategy, in the order of the fallback chain."""
         strategies = self.jobs.model_of(wildcards).merge.strategies
-        return {s: f"results/{wildcards.suite}/merged/{wildcards.model}/{s}" for s in strategies}
+        return {s: f"results/{wildcards.suite}/merged/{wildcards.merge}/{s}" for s in strategies}
 
     def merged(self, wildcards: Any) -> list[str]:
         return [f"{folder}/{name}" for folder in self.merged_folders(wildcards).values() for name in MERGED]
@@ -152,7 +153,7 @@ class Files:
     def suite_metrics(self, wildcards: Any) -> list[str]:
         suite = wildcards.suite
         names = [r.name for r in self.jobs.with_figures if r.suite == suite] + [s.name for s in self.jobs.scripts if s.suite == suite]
-        merged = [f"results/{suite}/merged/{m}/metrics.json" for m in self.jobs.merged_models(suite)]
+        merged = [f"results/{suite}/merged/{m}/metrics.json" for m in self.jobs.merges_of(suite)]
         # With a worker: what others have done already is compared too, where it has come here.
         others = [f"results/{suite}/runs/{name}/metrics.json" for of, name in self.jobs.others if of == suite]
         return [f"results/{suite}/runs/{n}/metrics.json" for n in names] + merged + [path for path in others if Path(path).exists()]

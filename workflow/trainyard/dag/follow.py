@@ -55,9 +55,13 @@ class Follow:
         machine = self._hosts.get((wildcards.suite, wildcards.run))
         return machine if self.reachable is None or machine in self.reachable else None
 
-    def priority(self, own: int) -> Callable[[Any], int]:
-        """Priority function of a rule: its own, raised by the rank of the first run that the job serves."""
-        return Asked(partial(_priority, self, own))
+    def hosts(self) -> Callable[[Any], str | None] | None:
+        """The function `host`, or nothing where no run has a machine of its own: Snakemake then need not ask for each job."""
+        return Asked(self.host) if self._hosts else None
+
+    def priority(self, own: int) -> Callable[[Any], int] | int:
+        """Priority of a rule: its own, raised by the rank of the first run that the job serves, as a function where there is a plan."""
+        return Asked(partial(_priority, self, own)) if self._ranks else own
 
     def rank(self, wildcards: Any) -> int:
         """Rank of a job with a run, model or dataset wildcard: that of the first run that needs it."""

@@ -156,9 +156,11 @@ class Jobs:
         return next((s.of for s in self.slots if s.suite == suite), ())
 
     def run_of(self, wildcards: Any) -> Run:
-        """The run of a job; for what is done once a model, the model's first run, whether it is to run or not."""
+        """The run of a job; of a merge, its first; for what is done once a model, the model's first, whether it is to run or not."""
         if hasattr(wildcards, "run"):
             return self.run(wildcards.suite, wildcards.run)
+        if hasattr(wildcards, "merge"):
+            return self.merges[wildcards.suite, wildcards.merge][0]
         return self._first_runs[wildcards.suite, wildcards.model]
 
     @cached_property
@@ -177,17 +179,22 @@ class Jobs:
         """Whether the model's base is the tiny one that is built here."""
         return self.is_lora(suite, model) and self.model(suite, model).base_model is None
 
-    def shards(self, suite: str, model: str) -> list[Run]:
-        """The runs that are merged: all shards of the first seed; none when `only` leaves just some of them."""
-        if not self.is_lora(suite, model):
-            return []
-        count = self.dataset(suite, self.model(suite, model).dataset).shards
-        mine = [r for r in self.runs if (r.suite, r.model) == (suite, model) and r.shard]
-        first = [r for r in mine if r.seed == self.model(suite, model).seed]
-        return first if count > 1 and len(first) == count else []
+    @cached_property
+    def merges(self) -> dict[tuple[str, str], list[Run]]:
+        """The runs whose adapters become one, by suite and name: all shards of a seed; none where `only` leaves just some of them."""
+        found: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            if run.shard and self.is_lora(run.suite, run.model):
+                found.setdefault((run.suite, run.merge), []).append(run)
+        return {k: of for k, of in found.items() if 1 < len(of) == self.dataset(k[0], self.model(k[0], of[0].model).dataset).shards}
 
-    def merged_models(self, suite: str) -> list[str]:
-        return [m for m in self.config.suites[suite].models if self.shards(suite, m)]
+    def merges_of(self, suite: str) -> list[str]:
+        """The names of a suite's merges."""
+        return [name for of, name in self.merges if of == suite]
+
+    @cached_property
+    def merge_names(self) -> list[str]:
+        return [name for _, name in self.merges]
 
     def layout(self, suite: str, dataset: str) -> str:
         """How the local copy of a dataset is laid out: "chat", "folds" or "split"."""
@@ -206,4 +213,5 @@ class Jobs:
         """Every run a suite should end with, for tables that show what is missing."""
         runs = [{"run": r.name, "model": r.gathered} for r in self.with_figures if r.suite == suite]
         runs += [{"run": s.name, "model": s.name} for s in self.scripts if s.suite == suite]
-        return runs + [{"run": f"{m}-merged", "model": f"{m}-merged"} for m in self.merged_models(suite)]
+        firsts = [self.merges[suite, name][0] for name in self.merges_of(suite)]
+        return runs + [{"run": r.merged, "model": f"{r.model}-merged"} for r in firsts]

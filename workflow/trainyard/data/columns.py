@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 BLOCK = 512  # rows that are made into Python objects at once
 BLOCKS, GROUPS = 8, 2  # blocks and row groups (as Arrow has them) that are kept: those used last
 
@@ -65,15 +67,26 @@ class Column(Sequence):
 class Coded(Sequence):
     """Texts of which few are different: a byte for each."""
 
-    def __init__(self) -> None:
-        self._codes, self._names, self._numbers = bytearray(), list[str](), dict[str, int]()
+    def __init__(self, text: str = "", count: int = 0) -> None:
+        """`count` times a text."""
+        self._codes, self._names, self._numbers = bytearray(count), [text], {text: 0}
 
     def extend(self, texts: Sequence[str]) -> None:
         """Raises ValueError for more than 256 different texts."""
-        for text in set(texts) - self._numbers.keys():
-            self._numbers[text] = len(self._names)
-            self._names.append(text)
+        for text in set(texts):
+            self._number(text)
         self._codes.extend(map(self._numbers.__getitem__, texts))
+
+    def put(self, rows: np.ndarray, texts: Sequence[str], which: np.ndarray) -> None:
+        """At `rows` (n,) the texts whose numbers are `which` (n,)."""
+        np.frombuffer(self._codes, np.uint8)[rows] = np.array([self._number(text) for text in texts], np.uint8)[which]
+
+    def are(self, text: str) -> np.ndarray:
+        """Where this text is, (n,) bool."""
+        return np.frombuffer(bytes(self._codes), np.uint8) == self._numbers.get(text, 256)
+
+    def __setitem__(self, i: int, text: str) -> None:
+        self._codes[i] = self._number(text)
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -87,3 +100,9 @@ class Coded(Sequence):
 
     def __iter__(self) -> Iterator[str]:
         return map(self._names.__getitem__, self._codes)
+
+    def _number(self, text: str) -> int:
+        if text not in self._numbers:
+            self._numbers[text] = len(self._names)
+            self._names.append(text)
+        return self._numbers[text]

@@ -10,6 +10,8 @@ import contextlib
 import errno
 import json
 import time
+from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,16 +22,17 @@ import numpy as np
 
 from trainyard.config.schema import Dataset
 from trainyard.data.copy_folder import check_room, put_into_place, work_folder
-from trainyard.data.copy_part import CopyPart
+from trainyard.data.copy_part import CopyPart, pack_names
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import write_json
-from trainyard.data.index import find_table, open_index, typed_dataset
+from trainyard.data.index import find_table, typed_dataset
+from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
 from trainyard.data.loading import FileLoader, Given, RowLoader, Sample, TableLoader, files_of_rows
 from trainyard.data.names import from_text
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
-from trainyard.data.split import read_splits
+from trainyard.data.split_file import read_splits
 from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
@@ -112,13 +115,14 @@ class LocalCopy:
             for part, rows, writers in left:
                 self._pack_split(part, islice(loaded, len(rows)), writers, journal, decode)
 
-    def _left(self, work: Path, meta: dict[str, Any], journal: Journal) -> Iterator[tuple[CopyPart, list[int], dict[int, Any]]]:
+    def _left(self, work: Path, meta: dict[str, Any], journal: Journal) -> Iterator[tuple[CopyPart, array, dict[int, Any]]]:
         """Splits with the rows that are still to be packed and what writes them; those that an earlier attempt has packed are counted."""
         for split in PRIORITY:
-            rows = [i for i, s in enumerate(self.splits["split"]) if s == split]
+            rows = array("q", np.flatnonzero(self.splits["split"].are(split)).tobytes())
             if not rows:
                 continue
-            part = CopyPart(work, split, rows, self._names(split, rows), meta)
+            names = pack_names(self.dataset.format, split, {self.splits["shard"][i] for i in rows})
+            part = CopyPart(work, split, rows, names, meta)
             self.tally.packs |= {name: Packed() for name in part.names.values()}
             kept, writers = part.take_up(journal)
             self._take_up(part, kept)
@@ -130,12 +134,6 @@ class LocalCopy:
         sources = [base / from_text(path) for path in files_of_rows(self.index_meta.get("sources", []), self.index)]
         about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
         return identity_of(self.paths[0], self.paths[1], about, sources)
-
-    def _names(self, split: str, rows: list[int]) -> dict[int, str]:
-        """The file of each shard that the rows lie in; shard 0 is the split as a whole."""
-        ending = "jsonl" if self.dataset.format == "chat" else "safetensors"
-        shards = sorted({self.splits["shard"][i] for i in rows})
-        return {s: f"shard-{s:02d}.{ending}" if s else f"{split}.{ending}" for s in shards}
 
     def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any]]:
         """How samples of this format are loaded and decoded, and what its reader adds to a pack's meta."""
@@ -232,8 +230,8 @@ class LocalCopy:
         if self.dataset.folds:
             fixed |= {"fold": np.int16(self.splits["fold"][i]), "inner": np.uint8(bool(self.splits["inner"][i]))}
         writer.add(fixed, {**decoded.ragged, "id": sample["id"], "group": sample["group"]})
-        tally.bytes_packed += sum(np.asarray(v).nbytes for v in fixed.values())
-        tally.bytes_packed += sum(len(v) if isinstance(v, str) else v.nbytes for v in decoded.ragged.values())
+        for value in (*fixed.values(), *decoded.ragged.values()):
+            tally.bytes_packed += len(value) if isinstance(value, str) else np.asarray(value).nbytes
         features = self.dataset.features
         if "frames" in decoded.fixed and hasattr(features, "hop"):
             tally.audio_seconds += float(decoded.fixed["frames"]) * features.hop / features.sample_rate
@@ -243,7 +241,7 @@ class LocalCopy:
         if self._checked or self.tally.packed < ESTIMATE_AFTER:
             return
         self._checked = True
-        check_room(self.output, self.tally.bytes_packed, self.tally.packed, [s for s in self.splits["split"] if s])
+        check_room(self.output, self.tally.bytes_packed, self.tally.packed, Counter(s for s in self.splits["split"] if s))
 
     def _say(self, split: str) -> None:
         if time.monotonic() - self._said > 10:

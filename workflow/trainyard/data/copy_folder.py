@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,9 +64,8 @@ def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[
             shutil.copyfile(work / name, temporary)
 
 
-def check_room(output: Path, packed_bytes: int, packed: int, splits: Sequence[str]) -> None:
-    """Raise DataError when the disk would not hold the packs; `splits`: of every sample that is to be packed, `packed` of them are."""
-    sizes = Counter(splits)
+def check_room(output: Path, packed_bytes: int, packed: int, sizes: Counter[str]) -> None:
+    """Raise DataError when the disk would not hold the packs; `sizes`: samples of each split, of which `packed` in all are packed."""
     # A pack is joined from a file a field: the largest one needs its place twice for a moment.
     need = packed_bytes / packed * (sizes.total() - packed + max(sizes.values()))
     free = free_bytes(output)

@@ -1,5 +1,7 @@
 """One split on its way into packs."""
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ class CopyPart:
 
     work: Path
     split: str
-    rows: list[int]
+    rows: array
     names: dict[int, str]
     meta: dict[str, Any]
 
@@ -45,9 +47,15 @@ class CopyPart:
         return {shard: _writer(self.work / name, self.meta) for shard, name in self.names.items()}
 
 
+def pack_names(format: str, split: str, shards: Iterable[int]) -> dict[int, str]:
+    """The file of each shard of a split; shard 0 is the split as a whole."""
+    ending = "jsonl" if format == "chat" else "safetensors"
+    return {s: f"shard-{s:02d}.{ending}" if s else f"{split}.{ending}" for s in sorted(shards)}
+
+
 def _writer(path: Path, meta: dict[str, Any]) -> Any:
     if path.suffix == ".jsonl":
-        from trainyard.data.chat import ChatWriter
+        from trainyard.data.chat_pack import ChatWriter
 
         return ChatWriter(path, meta, keep=True)
     from trainyard.data.pack import PackWriter

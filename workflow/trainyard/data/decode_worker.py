@@ -6,6 +6,7 @@ A frame: lengths of a JSON header and of the raw bytes behind it, as two little-
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -117,6 +118,7 @@ def main() -> None:
         _send(stream_out, {"failed": f"{type(error).__name__}: {error}"})
         return
     _limit_memory(settings["memory_mb"])
+    gc.freeze()  # what is imported stays; the collector need not look through it again
     while (request := _receive(stream_in)) is not None:
         header, data = request
         for item in header["items"]:

@@ -13,12 +13,13 @@ Fields of a song (all ragged; a song may lack any of melody, chords and drums, w
 A bar is the file's own, by its time signatures; bars longer than 16 steps are halved until they fit.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trainyard.config.features import MidiFeatures
-from trainyard.data.midi_file import LENGTH, PITCH, TICK, VELOCITY, Score, read_score
+from trainyard.data.midi_file import TICK, Score, read_score
 from trainyard.data.midi_grid import STEPS, Grid, Places, bar_grid
 from trainyard.data.refused import Refused
 
@@ -31,7 +32,7 @@ CHORDS = (*NAMES, *(f"{n}m" for n in NAMES), "–")
 DRUMS = ("kick", "snare", "closed hat", "open hat", "ride", "rim", "tom", "crash")
 # General MIDI percussion (and 22, 26 of electronic kits) folded to eight classes; other sounds are left out.
 DRUM_NOTES = ((35, 36), (38, 40), (42, 44, 22), (46, 26), (51, 53, 59), (37, 39), (41, 43, 45, 47, 48, 50), (49, 52, 55, 57))
-PITCH_CLASS = np.arange(128) % 12
+PITCH_CLASS = np.append(np.arange(128) % 12, -1)  # the last: no note
 # Pitches of a melody; those outside of its range are moved by octaves.
 PITCH_INDEX = np.array(
     [p % 12 if p < 0 else (p - PITCHES) % 12 + PITCHES - 12 if p >= PITCHES else p for p in range(-LOWEST, 128 - LOWEST)]
@@ -41,8 +42,10 @@ for _index, _notes in enumerate(DRUM_NOTES):
     DRUM_CLASS[list(_notes)] = _index
 # Index of the duration nearest to 0…16 steps.
 NEAREST_DURATION = np.abs(np.arange(STEPS + 1)[:, None] - np.array(DURATIONS)).argmin(1)
+KEYS = np.arange(128)
 TRIADS = np.stack([np.roll(np.isin(np.arange(12), (0, third, 7)), root) for third in (4, 3) for root in range(12)]) / np.sqrt(3)
-BASS_WEIGHT = 0.15
+# What is added to the triads' likeness by the pitch class of the lowest note; by the last row where there is none.
+BASS = 0.15 * np.tile(np.eye(13, 12), 2)
 LONGEST_NOTE = 16  # quarter notes: a note whose end was lost would otherwise colour every bar after it
 MELODY_NOTES = 16
 LEAD_NAMES = ("melod", "vocal", "lead", "voice", "sing")
@@ -65,11 +68,11 @@ class MidiReader:
             raise Refused("it has no notes")
         grid = bar_grid(score, self.features.max_bars)
         places = grid.locate(score.notes[TICK])
-        drum = np.array([t.drum for t in score.tracks]).take(score.track)
-        chroma, bass = bar_chroma(score, grid, places, ~drum)
+        pitched, drums = by_kind(score, places)
+        chroma, bass = bar_chroma(score, grid, pitched)
         chords = match_chords(chroma, bass)
-        melody = melody_notes(score, grid, places, ~drum, self.features.max_notes)
-        hits = drum_hits(score, places, drum)
+        melody = melody_notes(score, grid, pitched, self.features.max_notes)
+        hits = drum_hits(drums)
         if not len(melody) and not len(hits) and (chords == NO_CHORD).all():
             raise Refused(f"no note that can be used before bar {self.features.max_bars + 1}")
         share = chroma / np.maximum(chroma.sum(1, keepdims=True), 1e-9)
@@ -81,31 +84,55 @@ class MidiReader:
         return {"lowest_pitch": LOWEST, "pitches": PITCHES, "durations": DURATIONS, "chords": CHORDS, "drums": DRUMS, "steps": STEPS}
 
 
-def bar_chroma(score: Score, grid: Grid, places: Places, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence).
+@dataclass(frozen=True)
+class Notes:
+    """Some of a score's notes, (n,) each, in its order: start and length in ticks, pitch, velocity, which track plays it, and its
+    place on the grid (see Places)."""
 
-    `among` (n,) bool: the notes that count.
-    """
+    start: np.ndarray
+    length: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray
+    track: np.ndarray
+    bar: np.ndarray
+    step: np.ndarray
+    count: np.ndarray
+    exact: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+
+def by_kind(score: Score, places: Places) -> tuple[Notes, Notes]:
+    """Notes with a pitch and those of drums, all within the bars of the grid."""
+    columns = (*score.notes, score.track, places.bar, places.step, places.count, places.exact)
+    drum = np.array([t.drum for t in score.tracks])
+    if not drum.any() and places.inside.all():
+        return Notes(*columns), Notes(*(column[:0] for column in columns))
+    drum = drum.take(score.track)
+    pitched, drums = (Notes(*(column.compress(mask) for column in columns)) for mask in (places.inside & ~drum, places.inside & drum))
+    return pitched, drums
+
+
+def bar_chroma(score: Score, grid: Grid, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+    """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence)."""
     bars = len(grid.starts)
-    if not among.any():
-        return np.zeros((bars, 12)), np.full(bars, -1)
-    start, length, pitch, bar, inside = score.notes[TICK], score.notes[LENGTH], score.notes[PITCH], places.bar, places.inside
-    if not among.all():
-        start, length, pitch, bar, inside = (row[among] for row in (start, length, pitch, bar, inside))
-    stop = start + np.minimum(np.maximum(length, 1), LONGEST_NOTE * score.quarter)
+    start, stop = notes.start, notes.start + np.minimum(np.maximum(notes.length, 1), LONGEST_NOTE * score.quarter)
+    stop = np.minimum(stop, grid.end)
     edges = np.append(grid.starts, grid.end)
-    # The time since each start minus the time since each stop, summed over those that are past, at each edge: from how many
-    # and which ticks there are in each bar.
-    start, stop = np.minimum(start, grid.end), np.minimum(stop, grid.end)
-    tone = PITCH_CLASS.take(pitch)
-    begun, ended = grid.bars_at(start) * 12 + tone, grid.bars_at(stop) * 12 + tone
-    count = np.bincount(begun, minlength=12 * bars) - np.bincount(ended, minlength=12 * bars)
-    total = np.bincount(begun, start, 12 * bars) - np.bincount(ended, stop, 12 * bars)
-    past = edges[1:, None] * count.reshape(bars, 12).cumsum(0) - total.reshape(bars, 12).cumsum(0)
-    past[1:] -= past[:-1].copy()
+    tone = PITCH_CLASS.take(notes.pitch)
+    first, last = grid.bars_at(start), grid.bars_at(stop)
+    # Most notes end in the bar that they begin in; the rest of the others is added bar by bar.
+    time = np.bincount(first * 12 + tone, np.minimum(stop, edges[1:].take(first)) - start, 12 * bars)
+    over = np.flatnonzero(first < last)
+    while len(over):
+        first, last, tone, stop = (row.take(over) for row in (first, last, tone, stop))
+        first = first + 1
+        time += np.bincount(first * 12 + tone, np.minimum(stop, edges[1:].take(first)) - edges.take(first), 12 * bars)
+        over = np.flatnonzero(first < last)
     lowest = np.full(bars, 128)
-    np.minimum.at(lowest, bar, np.where(inside, pitch, 128))
-    return np.maximum(past, 0.0, out=past), np.where(lowest < 128, lowest % 12, -1)
+    np.minimum.at(lowest, notes.bar, notes.pitch)
+    return time.reshape(bars, 12), PITCH_CLASS.take(lowest)
 
 
 def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
@@ -114,78 +141,78 @@ def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
     Template matching after Fujishima 1999, https://quod.lib.umich.edu/i/icmc/bbp2372.1999.446
     """
     norm = np.sqrt(np.einsum("bc,bc->b", chroma, chroma))
-    score = chroma @ TRIADS.T / np.maximum(norm, 1e-9)[:, None]
-    known = np.flatnonzero(bass >= 0)
-    score[known, bass[known]] += BASS_WEIGHT
-    score[known, bass[known] + 12] += BASS_WEIGHT
+    score = chroma @ TRIADS.T / np.maximum(norm, 1e-9)[:, None] + BASS.take(bass, 0)
     return np.where(norm > 0, score.argmax(1), NO_CHORD).astype(np.int16)
 
 
-def melody_notes(score: Score, grid: Grid, places: Places, among: np.ndarray, max_notes: int) -> np.ndarray:
-    """Skyline of the most melodic track, (notes, 3) int16. `among` (n,) bool: the notes that count.
+def melody_notes(score: Score, grid: Grid, notes: Notes, max_notes: int) -> np.ndarray:
+    """Skyline of the most melodic track, (notes, 3) int16.
 
     A note's duration is the time until the next one begins, at most 16 steps: so tokens say the rhythm, and a rest
     belongs to the note before it. The last note has its own length. Pitches outside the range move by octaves.
     """
-    top = skyline(score, places, among)
-    if not len(top):
+    if not len(notes):
         return np.zeros((0, 3), np.int16)
-    best = int(melodic(score, places, top, len(grid.starts)).argmax())
-    line = top[score.track.take(top) == best][: max_notes + 1]
-    step = places.step.take(line)
-    place = (grid.steps.cumsum() - grid.steps).take(places.bar.take(line)) + step
+    top = skyline(notes)
+    track, bar, pitch = notes.track, notes.bar, notes.pitch
+    if len(top) < len(notes):
+        track, bar, pitch = (column.take(top) for column in (track, bar, pitch))
+    values = melodic(score, track, bar, pitch, len(grid.starts))
+    best = values.index(max(values))
+    line = top.compress(track == best)[: max_notes + 1]
+    count = notes.count.take(line)
     gap = np.empty(len(line), np.int64)
-    np.subtract(place[1:], place[:-1], out=gap[:-1])
-    gap[-1] = round(score.notes[LENGTH, line[-1]] / grid.step)
+    np.subtract(count[1:], count[:-1], out=gap[:-1])
+    gap[-1] = round(float(notes.length[line[-1]]) / grid.step)
     out = np.empty((len(line), 3), np.int16)
-    out[:, 0] = PITCH_INDEX.take(score.notes[PITCH].take(line))
-    out[:, 1] = NEAREST_DURATION.take(gap.clip(1, STEPS))
-    out[:, 2] = step
+    out[:, 0] = PITCH_INDEX.take(notes.pitch.take(line))
+    out[:, 1] = NEAREST_DURATION.take(gap, mode="clip")
+    out[:, 2] = notes.step.take(line)
     return out[:max_notes]
 
 
-def skyline(score: Score, places: Places, among: np.ndarray) -> np.ndarray:
+def skyline(notes: Notes) -> np.ndarray:
     """The highest note of each track at each step (Uitdenbogerd and Zobel 1998), as indices in order; the first of equals."""
-    some = np.flatnonzero(among & places.inside)
-    if not len(some):
-        return some
+    index = np.arange(len(notes))
     # Notes lie track after track in the order of their starts, so those of one step lie together.
-    cell = ((score.track << 40) + (places.bar << 8) + places.step).take(some)
-    first = np.append(0, np.flatnonzero(cell[1:] != cell[:-1]) + 1)
-    value = (score.notes[PITCH].take(some) << 32) - some
-    return -np.maximum.reduceat(value, first) & 0xFFFFFFFF
+    cell = (notes.track << 40) + notes.count
+    new = cell[1:] != cell[:-1]
+    if new.all():
+        return index
+    first = np.append(0, np.flatnonzero(new) + 1)
+    return -np.maximum.reduceat((notes.pitch << 32) - index, first) & 0xFFFFFFFF
 
 
-def melodic(score: Score, places: Places, top: np.ndarray, bars: int) -> np.ndarray:
-    """How like a melody each track is, (tracks,): one note at a time, high, present in many bars, varied; or called one."""
+def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> list[float]:
+    """How like a melody each track is: one note at a time, high, present in many bars, varied; or called one.
+
+    Track, bar and pitch are those of the skyline's notes, (n,) each.
+    """
     tracks = len(score.tracks)
-    track, bar, pitch = score.track.take(top), places.bar.take(top), score.notes[PITCH].take(top)
-    count = np.bincount(track, minlength=tracks)
-    single = count / np.bincount(score.track, minlength=tracks)
-    height = ((np.bincount(track, pitch, tracks) / np.maximum(count, 1) - 48) / 36).clip(0, 1)
     heard = np.bincount(track * 128 + pitch, minlength=tracks * 128).reshape(tracks, 128)
     played = np.bincount(track * bars + bar, minlength=tracks * bars).reshape(tracks, bars)
-    present, varied = np.count_nonzero(played, 1) / bars, np.minimum(np.count_nonzero(heard, 1), 8) / 8
-    named = np.array([any(word in t.name.lower() for word in LEAD_NAMES) for t in score.tracks])
-    value = (single + height + present + varied + named + 0.1) * np.where(count >= MELODY_NOTES, 1, 0.1)
-    return np.where(count > 0, value, 0.0)
+    total = np.bincount(score.track, minlength=tracks)
+    counts = (heard.sum(1), total, heard.dot(KEYS), (played > 0).sum(1), (heard > 0).sum(1))
+    values = []
+    # A few numbers a track: Python's own are faster than arrays of them.
+    for about, count, all_notes, pitches, present, varied in zip(score.tracks, *(column.tolist() for column in counts)):
+        if not count:
+            values.append(0.0)
+            continue
+        height = min(max((pitches / count - 48) / 36, 0.0), 1.0)
+        named = any(word in about.name.lower() for word in LEAD_NAMES)
+        value = count / all_notes + height + present / bars + min(varied, 8) / 8 + named + 0.1
+        values.append(value if count >= MELODY_NOTES else value * 0.1)
+    return values
 
 
-def drum_hits(score: Score, places: Places, among: np.ndarray) -> np.ndarray:
-    """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays. `among` (n,) bool: notes of drums."""
-    some = np.flatnonzero(among & places.inside) if among.any() else np.zeros(0, np.int64)
-    if not len(some):
+def drum_hits(notes: Notes) -> np.ndarray:
+    """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays."""
+    if not len(notes):
         return np.zeros((0, 4), np.int16)
-    drum = DRUM_CLASS[np.minimum(score.notes[PITCH, some], 127)]
-    some, drum = some[drum >= 0], drum[drum >= 0].astype(np.int64)
-    rows = np.stack(
-        [
-            places.bar[some] * STEPS + places.step[some],
-            drum,
-            score.notes[VELOCITY, some],
-            np.rint(np.clip(places.exact[some] - places.step[some], -0.5, 0.5) * OFFSET_UNIT).astype(np.int64),
-        ]
-    )
+    drum = DRUM_CLASS[np.minimum(notes.pitch, 127)].astype(np.int64)
+    offset = np.rint(np.clip(notes.exact - notes.step, -0.5, 0.5) * OFFSET_UNIT).astype(np.int64)
+    rows = np.stack([notes.bar * STEPS + notes.step, drum, notes.velocity, offset]).compress(drum >= 0, 1)
     rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
     first = np.diff(rows[0] * len(DRUMS) + rows[1], prepend=-1) != 0
     return rows[:, first].T.astype(np.int16)

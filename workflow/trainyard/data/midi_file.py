@@ -156,7 +156,7 @@ def _decode(data: bytes, pedal: bool) -> Score:
             score = _pretty_midi(data)
         except Exception as error:  # mido raises whatever a broken file leads it to
             raise Refused(f"cannot be decoded: {reason or error or type(error).__name__}") from None
-    if min(score.notes[TICK].min(initial=0), score.notes[LENGTH].min(initial=0)) < 0:
+    if score.notes[: LENGTH + 1].min(initial=0) < 0:
         raise Refused("its times overflow: more ticks than any music has")
     return score
 
@@ -190,11 +190,10 @@ def _symusic(data: bytes, pedal: bool) -> Score | None:
         notes, track = notes.compress(keep, 1), track[keep]
     tempos, meters = score.tempos.numpy(), score.time_signatures.numpy()
     tracks = tuple(Track(bool(t.is_drum), int(t.program), t.name, _pedal(t) if pedal else NO_PEDAL) for t in found)
-    return Score(
-        int(score.tpq), notes, track, tracks,
-        np.stack([tempos["time"], 6e7 / np.maximum(tempos["mspq"], 1)]),
-        np.stack([meters[k].astype(np.int64) for k in ("time", "numerator", "denominator")]),
-    )  # fmt: skip
+    speeds = np.empty((2, len(tempos["time"])))
+    speeds[0], speeds[1] = tempos["time"], 6e7 / np.maximum(tempos["mspq"], 1)
+    beats = np.array([meters["time"], meters["numerator"], meters["denominator"]], np.int64)
+    return Score(int(score.tpq), notes, track, tracks, speeds, beats)
 
 
 def _pedal(track: Any) -> np.ndarray:

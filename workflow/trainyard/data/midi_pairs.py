@@ -19,10 +19,11 @@ def ends_as_pretty_midi(
     overlap them: which of the note-ons of a tick came before its note-off is not known any more.
     """
     key = track * KEYS + pitch
-    order = (key.astype(np.uint16) if len(key) and key[-1] < 1 << 16 else key).argsort(kind="stable")
+    if len(key) and key[-1] < 1 << 16:
+        key = key.astype(np.uint16)  # sorted by radix
+    order = key.argsort(kind="stable")
     k, s, e = key.take(order), start.take(order), end.take(order)
-    same = k[1:] == k[:-1]
-    overlap = np.flatnonzero(same & (s[1:] < e[:-1])) + 1
+    overlap = np.flatnonzero((s[1:] < e[:-1]) & (k[1:] == k[:-1])) + 1
     empty = np.flatnonzero(e == s)
     if not len(overlap) and not len(empty):
         return None, None, True
@@ -34,15 +35,19 @@ def ends_as_pretty_midi(
         keep[order[empty]] = False
     if not len(overlap):
         return None, keep, True
-    if (same & (e[1:] < e[:-1])).any():
-        order = order[np.lexsort((e, s, k))]
-        e = end.take(order)
     # A note ends at the first note-off of its pitch behind its start. Note-offs are in order: look back while one fits.
     new, at, back = e.copy(), overlap, 1
+    if (e.take(overlap) < e.take(overlap - 1)).any():
+        order = order[np.lexsort((e, s, k))]
+        e = end.take(order)
+        new = e.copy()
+    else:
+        new[at] = e.take(at - 1)  # what makes them overlap
+        back = 2
     while len(at):
-        fits = (at >= back) & (k[at - back] == k[at]) & (e[at - back] > s[at])
-        at = at[fits]
-        new[at] = e[at - back]
+        before = at - back
+        at = at.compress((before >= 0) & (k.take(before) == k.take(at)) & (e.take(before) > s.take(at)))
+        new[at] = e.take(at - back)
         back += 1
     out = np.empty_like(end)
     out[order] = new

@@ -1,8 +1,8 @@
 """Raw files copied to a local disk with verification, and annotations rewritten to the copy.
 
-Every file is hashed while it is read and the copy is read back and compared. What is verified is written down line by line
-in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a source whose size
-or time has changed since is copied anew.
+Every file is hashed while it is read, and the copy is read back, block by block as it is written, and compared. What is verified is
+written down line by line in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a
+source whose size or time has changed since is copied anew.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -145,46 +145,67 @@ def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known
             if target.stat().st_size == known["size"]:
                 return known, False
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest, failed = xxhash.xxh3_128(), []
     try:
         with open(half, "w+b", buffering=0) as out:
-
-            def take(block: bytes) -> None:
-                digest.update(block)
-                try:
-                    view = memoryview(block)
-                    while view:
-                        view = view[out.write(view) :]
-                except OSError as error:
-                    failed.append(error)
-                    raise Refused("the copy cannot be written") from None
-
-            def restart() -> None:
-                digest.reset()
-                out.seek(0)
-                out.truncate()
-
-            size, mtime_ns = folder.stream(found.path, take, restart)
-            if not is_same(out.fileno(), digest.digest()):
+            copy = _Copy(out)
+            try:
+                size, mtime_ns = folder.stream(found.path, copy.take, copy.restart)
+            except Refused:
+                if copy.failed is not None:
+                    raise copy.failed from None
+                raise
+            if not copy.is_same():
                 raise Refused("the copy differs from what was read: check the local disk")
             os.utime(out.fileno(), ns=(mtime_ns, mtime_ns))
             os.fsync(out.fileno())
         os.replace(half, target)
-    except Refused:
+    except (Refused, OSError):
         half.unlink(missing_ok=True)
-        if failed:
-            raise failed[0] from None
         raise
-    return {"path": found.path, "size": size, "mtime_ns": mtime_ns, "xxh3": digest.hexdigest()}, True
+    return {"path": found.path, "size": size, "mtime_ns": mtime_ns, "xxh3": copy.read.hexdigest()}, True
 
 
-def is_same(file: int, digest: bytes) -> bool:
-    """Whether a file holds what has this xxh3, from its beginning."""
-    again, at, buffer = xxhash.xxh3_128(), 0, memoryview(bytearray(BLOCK))
-    while count := os.preadv(file, [buffer], at):
-        again.update(buffer[:count])
-        at += count
-    return again.digest() == digest
+class _Copy:
+    """A file while it is written: hashed as it came, and as the copy gives it back.
+
+    Each block is read back as soon as it is written: the processor's caches still hold it, which makes it cost half as much.
+    """
+
+    def __init__(self, out: BinaryIO):
+        self.read, self.written = xxhash.xxh3_128(), xxhash.xxh3_128()
+        self.failed: OSError | None = None
+        self._out, self._buffer = out, bytearray()
+
+    def take(self, block: bytes) -> None:
+        """Write and read back one block. Raises Refused when the copy fails; why is in `failed`."""
+        self.read.update(block)
+        try:
+            at = self._out.tell()
+            view = memoryview(block)
+            while view:
+                view = view[self._out.write(view) :]
+            self._read_back(at, len(block))
+        except OSError as error:
+            self.failed = error
+            raise Refused("the copy cannot be written") from None
+
+    def restart(self) -> None:
+        self.read.reset()
+        self.written.reset()
+        self._out.seek(0)
+        self._out.truncate()
+
+    def is_same(self) -> bool:
+        """Whether the copy holds what was read, and nothing more."""
+        return self.written.digest() == self.read.digest() and os.fstat(self._out.fileno()).st_size == self._out.tell()
+
+    def _read_back(self, at: int, size: int) -> None:
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        view, got = memoryview(self._buffer)[:size], 0
+        while got < size and (count := os.preadv(self._out.fileno(), [view[got:]], at + got)):
+            got += count
+        self.written.update(view[:got])
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -109,10 +109,9 @@ def _deal(
     ends = np.cumsum(block.sizes, dtype=np.int64)
     begin = ends - block.sizes
     begin[0] = block.skip
-    order = np.argsort(numbers.astype(np.uint16), kind="stable")
-    rows = list(map(view.__getitem__, map(slice, begin[block.good][order].tolist(), ends[block.good][order].tolist())))
-    at = 0
-    for part, count in zip(parts, np.bincount(numbers, minlength=len(parts)).tolist()):
-        if count:
-            part.append(pool, disk, count, b"".join(rows[at : at + count]))
-        at += count
+    begin, ends = begin.compress(block.good), ends.compress(block.good)
+    for number, part in enumerate(parts):
+        rows = np.flatnonzero(numbers == number) if len(parts) > 1 else np.arange(len(numbers))
+        if len(rows):
+            spans = map(slice, begin.take(rows).tolist(), ends.take(rows).tolist())
+            part.append(pool, disk, len(rows), b"".join(map(view.__getitem__, spans)))

@@ -17,9 +17,9 @@ from trainyard.config.base import nearest
 from trainyard.config.schema import ValueRule
 from trainyard.data.errors import DataError
 from trainyard.data.names import shorten
+from trainyard.data.texts import Texts
 
 Row = dict[str, Any] | None
-SHARED = 1 << 16  # different values that are kept once; more are likely one for each sample
 
 
 class ValueFinder:
@@ -27,8 +27,7 @@ class ValueFinder:
 
     def __init__(self, rule: ValueRule, what: str, where: str):
         self.rule, self._what, self._where = rule, what, where
-        self._values: list[str | None] = []
-        self._shared: dict[str, str] = {}
+        self._values = Texts()
         self._expression = None if rule.pattern is None else re.compile(rule.pattern)
         self._first: tuple[str, Row] | None = None
         self._row: Row = None
@@ -45,17 +44,17 @@ class ValueFinder:
         if self._first is None:
             self._first = path, row
         self._row = self._row or row
-        self._values.append(self._share(self._look(path, row)))
+        self._values.append(self._look(path, row))
 
-    def finish(self, paths: Iterable[str | None]) -> tuple[list[str | None], dict[int, str]]:
+    def finish(self, paths: Iterable[str | None]) -> tuple[Texts, dict[int, str]]:
         """The value of each sample, and for those without one the reason. `paths` are those of all samples, again: a pattern
         that fits no file name is searched in them. Raises DataError when the rule finds no value at all."""
         whole = False
         if self._first is not None and not self._found and _on_path(self.rule) and "/" not in (self.rule.pattern or ""):
-            whole = True
+            whole, self._values = True, Texts()
             for i, path in enumerate(paths):
-                if i not in self._skipped and self._expression is not None:
-                    self._values[i] = self._share(self._mapped(_match(self._expression, path or "")))
+                looked = _match(self._expression, path or "") if self._expression is not None and i not in self._skipped else None
+                self._values.append(self._mapped(looked))
         if self._first is not None and not self._found:
             raise DataError(
                 _none_found(self.rule, self._what, self._first[0], len(self._values) - len(self._skipped), self._row, self._where)
@@ -84,11 +83,6 @@ class ValueFinder:
         self._found = True
         # Names may hold what JSON and parquet do not take: a lone surrogate from "\ud800" in a JSON string.
         return self.rule.map.get(value, value).encode("utf-8", "backslashreplace").decode()
-
-    def _share(self, value: str | None) -> str | None:
-        if value is None or len(self._shared) >= SHARED:
-            return value
-        return self._shared.setdefault(value, value)
 
     def _reason(self, whole: bool) -> str:
         rule = self.rule

@@ -70,10 +70,19 @@ def read_header(path: str | os.PathLike) -> TensorHeader:
 def map_tensors(path: str | os.PathLike) -> tuple[TensorHeader, dict[str, np.ndarray]]:
     """The header, and every tensor of a type that numpy knows as an array mapped from the file."""
     header = read_header(path)
+    return header, tensors_in(map_data(path, header), header)
+
+
+def map_data(path: str | os.PathLike, header: TensorHeader) -> np.ndarray:
+    """The bytes of all tensors, mapped: what follows the header, to the end of the file."""
     size = max((e.end for e in header.tensors.values()), default=0)
     # A plain array over the map: every view of a memmap object would cost some microseconds.
-    raw = np.asarray(np.memmap(path, np.uint8, "r", header.start, (size,))) if size else np.zeros(0, np.uint8)
-    return header, {n: raw[e.start : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for n, e in header.tensors.items() if e.dtype in DTYPES}
+    return np.asarray(np.memmap(path, np.uint8, "r", header.start, (size,))) if size else np.zeros(0, np.uint8)
+
+
+def tensors_in(data: np.ndarray, header: TensorHeader) -> dict[str, np.ndarray]:
+    """Every tensor of a type that numpy knows, as a view."""
+    return {n: data[e.start : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for n, e in header.tensors.items() if e.dtype in DTYPES}
 
 
 def refuse_unsafe_weights(folder: str | os.PathLike) -> None:

@@ -21,6 +21,22 @@ class Texts(Sequence):
         self._ends.append(len(self._data))
         self._present.append(text is not None)
 
+    @classmethod
+    def missing(cls, count: int) -> "Texts":
+        """So many missing ones."""
+        out = cls()
+        out._ends, out._present = array("q", [0]) * (count + 1), bytearray(count)
+        return out
+
+    def or_else(self, others: "Texts") -> "Texts":
+        """These texts, and those of others where one is missing."""
+        if all(self._present):
+            return self
+        out = Texts()
+        for mine, other in zip(self, others):
+            out.append(other if mine is None else mine)
+        return out
+
     def __len__(self) -> int:
         return len(self._present)
 

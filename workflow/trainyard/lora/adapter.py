@@ -4,13 +4,13 @@ Layout: adapter_config.json and adapter_model.safetensors as peft writes them
 (https://huggingface.co/docs/peft/developer_guides/checkpoint). torch is not needed, and never imported.
 """
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from trainyard.data.files import sha256_file
-from trainyard.data.tensors import TensorFileError, map_tensors
+from trainyard.data.tensors import TensorFileError, map_data, read_header, tensors_in
 from trainyard.lora.adapter_config import CONFIG, AdapterError, lora_rank, lora_scale, read_config
 from trainyard.lora.number_types import FLOATS, decode
 
@@ -39,10 +39,12 @@ class Adapter:
             why = danger if pickled.exists() else "no such file"
             raise AdapterError(f"{self.path}: {why}")
         try:
-            header, self._arrays = map_tensors(self.path)
+            header = read_header(self.path)
         except TensorFileError as error:
             raise AdapterError(str(error)) from None
-        self.tensors, self.metadata = header.tensors, header.metadata
+        self.tensors, self.metadata, self._start = header.tensors, header.metadata, header.start
+        self._data = map_data(self.path, header)
+        self._arrays = tensors_in(self._data, header)
         if not self.tensors:
             raise AdapterError(f"{self.path}: holds no tensors")
         for name, tensor in self.tensors.items():
@@ -114,7 +116,11 @@ class Adapter:
 
     @cached_property
     def sha256(self) -> str:
-        return sha256_file(self.path)
+        """Of the file as it is merged: the bytes that are mapped already need not be read again."""
+        with open(self.path, "rb") as file:
+            digest = hashlib.sha256(file.read(self._start))
+        digest.update(self._data.data)
+        return digest.hexdigest()
 
     @property
     def base_identity(self) -> str:

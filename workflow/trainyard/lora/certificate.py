@@ -13,13 +13,13 @@ import numpy as np
 from trainyard.lora.low_rank import Layer, rank_within
 
 TOLERANCES = {"1%": 0.01, "0.1%": 0.001}
-SIGN_VALUES, SIGN_ROWS = 8192, 2
+SIGN_VALUES, SIGN_ROWS = 4096, 1
 
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What one layer adds to the certificate. `squares`: squared Frobenius norms and distances; `signs`: (2K, 2K) counts of
-    entries where one update is positive (first K) or negative (last K), and another is."""
+    """What one layer adds to the certificate. `squares`: squared Frobenius norms and distances; `signs`: (2, K, K), of entries
+    where neither of two updates is 0: how many there are, and in how many more the signs agree than differ."""
 
     name: str
     inner: np.ndarray
@@ -47,8 +47,7 @@ def measure(layer: Layer, rank: int, error: float, rounding: float, approximatio
     count = min(layer.out_width, max(SIGN_ROWS, SIGN_VALUES // layer.in_width))
     step = layer.out_width // count
     updates = layer.rows(slice(step // 2, step // 2 + step * count, step)).reshape(len(layer.parts), -1)
-    signs = np.concatenate([updates > 0, updates < 0]).astype(np.float32)
-    return LayerFigures(layer.name, layer.inner, spectrum, squares, signs @ signs.T, updates.shape[1], count, figures)
+    return LayerFigures(layer.name, layer.inner, spectrum, squares, _signs(updates), updates.shape[1], count, figures)
 
 
 class Measures:
@@ -56,7 +55,7 @@ class Measures:
 
     def __init__(self, shares: Sequence[float] | np.ndarray):
         count = len(shares)
-        self.inner, self.signs = np.zeros((count, count)), np.zeros((2 * count, 2 * count))
+        self.inner, self.signs = np.zeros((count, count)), np.zeros((2, count, count))
         self.sampled, self.rows_looked_at = 0, 0
         self.squares = dict.fromkeys(("norm", "error", "rounding", "strategy", "approximation"), 0.0)
         self.spectra: list[np.ndarray] = []
@@ -91,10 +90,18 @@ class Measures:
 
     def _sign_agreement(self) -> np.ndarray:
         """Share of the entries, among those where neither is 0, where two updates have one sign; 0.5 by chance."""
-        k = len(self.inner)
-        same = self.signs[:k, :k] + self.signs[k:, k:]
-        both = same + self.signs[:k, k:] + self.signs[k:, :k]
-        return np.divide(same, both, out=np.zeros_like(same), where=both > 0)
+        both, more = self.signs
+        return np.divide(both + more, 2 * both, out=np.zeros_like(both), where=both > 0)
+
+
+def _signs(updates: np.ndarray) -> np.ndarray:
+    """Of (K, n) values, what LayerFigures keeps of their signs. Counts are whole in float32 up to 16 million."""
+    signs = np.sign(updates)
+    more = signs @ signs.T
+    if (np.diag(more) == updates.shape[1]).all():
+        return np.stack([np.full_like(more, updates.shape[1]), more])
+    there = np.abs(signs)
+    return np.stack([there @ there.T, more])
 
 
 def _ratio(error: float, norm: float) -> float:

@@ -55,7 +55,8 @@ class Layer:
 
     def rows(self, place: slice) -> np.ndarray:
         """Rows of every adapter's update, (K, n, in), float32."""
-        return np.stack([(b[place] * s).astype(np.float32) @ a.astype(np.float32) for (a, b), s in zip(self.parts, self.scales)])
+        scaled = [(b[place] * s).astype(np.float32) for (_, b), s in zip(self.parts, self.scales)]
+        return np.stack([b @ a.astype(np.float32, copy=False) for b, (a, _) in zip(scaled, self.parts)])
 
     @property
     def squared_norm(self) -> float:
@@ -91,6 +92,11 @@ class Layer:
         short = rank - len(a)
         return (np.pad(a, ((0, short), (0, 0))), np.pad(b, ((0, 0), (0, short)))) if short else (a, b)
 
+    def squared_rest(self, rank: int) -> float:
+        """‖Σ wᵢ Δi − its best approximation of a rank‖², from the norm, so that nothing the root left out is forgotten. Resolves as
+        squared_distance does."""
+        return max(0.0, self.squared_norm - float(self.eigen[0][:rank].sum()))
+
     def squared_distance(self, a: np.ndarray, b: np.ndarray) -> float:
         """‖b·a − Σ wᵢ Δi‖². Resolves a difference of 1e-8 of the norm."""
         own = np.sum((b.T @ b) * (a @ a.T))
@@ -114,9 +120,10 @@ def square_root(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squared_change(a: np.ndarray, b: np.ndarray, old_a: np.ndarray, old_b: np.ndarray) -> float:
-    """‖b·a − old_b·old_a‖² of factors that hardly differ: (b − old_b)·a + old_b·(a − old_a), so nothing cancels."""
-    left, right = np.concatenate([b - old_b, old_b], 1, dtype=np.float64), np.concatenate([a, a - old_a], dtype=np.float64)
-    return max(0.0, float(np.vdot(left.T @ left, right @ right.T)))
+    """‖b·a − old_b·old_a‖² of factors that hardly differ: ‖(b − old_b)·old_a + b·(a − old_a)‖², so nothing cancels."""
+    more_a, more_b, b = a - old_a, b - old_b, b.astype(np.float64)
+    square = np.vdot(more_b.T @ more_b, old_a @ old_a.T) + np.vdot(b.T @ b, more_a @ more_a.T)
+    return max(0.0, float(square + 2 * np.vdot(more_b.T @ b, old_a @ more_a.T)))
 
 
 def squared_change_of_b(b: np.ndarray, old_b: np.ndarray, gram_a: np.ndarray) -> float:

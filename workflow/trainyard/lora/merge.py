@@ -6,16 +6,18 @@ that work on the values make something that is not of low rank; their result is 
 one layer is in memory at a time.
 """
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainyard.data.files import output_folder, sha256_file, write_json
+from trainyard.data.files import json_lines, output_folder
 from trainyard.lora.adapter import WEIGHTS, Adapter
 from trainyard.lora.adapter_config import CONFIG, AdapterError, lora_scale, with_ranks
 from trainyard.lora.certificate import LayerFigures, Measures, measure
@@ -61,11 +63,11 @@ def merge_adapters(
     check_together(adapters, recipe.mixed, recipe.same_base)
     if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
         raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
-    with ThreadPoolExecutor(1) as background:
-        hashes = [background.submit(sha256_file, adapter.path) for adapter in adapters]
+    with ThreadPoolExecutor(threads) as pool:
+        hashes = [pool.submit(getattr, adapter, "sha256") for adapter in adapters]
         try:
             with output_folder(output) as temporary:
-                found = Merge(adapters, shares, recipe, threads, say).write(temporary)
+                found = Merge(adapters, shares, recipe, partial(in_order, pool=pool, ahead=2 * threads), say).write(temporary)
                 certificate = {
                     "strategy": strategy,
                     "base_model": adapters[0].config.get("base_model_name_or_path"),
@@ -83,17 +85,18 @@ def merge_adapters(
                     "same_file": len({h.result() for h in hashes}) < len(hashes),
                     "configs": compare_configs(adapters),
                 }
-                write_json(temporary / CERTIFICATE, certificate)
+                (temporary / CERTIFICATE).write_text(json_lines(certificate) + "\n", encoding="utf-8")
         finally:
-            background.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
     return certificate
 
 
 class Merge:
-    """One merge: adapters, their shares, and what is asked."""
+    """One merge: adapters, their shares, what is asked, and how a function is mapped over the layers (see in_order)."""
 
-    def __init__(self, adapters: list[Adapter], shares: np.ndarray, recipe: Recipe, threads: int, say: Callable[[str], None]):
-        self.adapters, self.shares, self.recipe, self.threads, self.say = adapters, shares, recipe, threads, say
+    def __init__(self, adapters: list[Adapter], shares: np.ndarray, recipe: Recipe, over: Callable[..., Iterator[Any]],
+                 say: Callable[[str], None]):  # fmt: skip
+        self.adapters, self.shares, self.recipe, self.over, self.say = adapters, shares, recipe, over, say
         self.first, self.stored = adapters[0], OUTPUT[recipe.dtype]
         self.counting = [adapter for adapter, share in zip(adapters, shares) if share > 0]
         self.measures = Measures(shares)
@@ -112,14 +115,14 @@ class Merge:
         whole = [(name, self.first.tensors[name].dtype, self.first.tensors[name].shape) for name in self._whole()]
         with TensorWriter(folder / WEIGHTS, [*self._entries(ranks), *whole], self.first.metadata) as writer:
             jobs = [(module, rank, lora_scale(config, module)) for module, rank in ranks.items()]
-            for i, (arrays, layer) in enumerate(in_order(self._merged_layer, jobs, self.threads)):
+            for i, (arrays, layer) in enumerate(self.over(self._merged_layer, jobs)):
                 for array in arrays:
                     writer.write(array)
                 self.measures.add(layer)
                 if self.recipe.on_values:
                     self.say(f"layer {i + 1} of {len(ranks)}: {layer.name}")
             untouched = {name: write_whole(writer, self.adapters, self.shares, name) for name in self._whole()}
-        write_json(folder / CONFIG, config)
+        _write_config(folder, config)
         figures = self.measures.summary(self.recipe.on_values)
         if self.recipe.tolerance is not None and figures["relative_error"] > self.recipe.tolerance:
             raise AdapterError(
@@ -150,7 +153,7 @@ class Merge:
         for module in self.first.modules:
             self.measures.add(measure(self.layer(module), chosen.rank(module), 0.0, 0.0))
         shutil.copyfile(chosen.path, folder / WEIGHTS)
-        write_json(folder / CONFIG, {**chosen.config, "inference_mode": True})
+        _write_config(folder, {**chosen.config, "inference_mode": True})
         kinds = {tensor.dtype for tensor in chosen.tensors.values()}
         dtype = ", ".join(sorted(name for name, kind in {**OUTPUT, "float64": "F64"}.items() if kind in kinds))
         result = {"rank": max(map(chosen.rank, chosen.modules)), "exact": True, "dtype": dtype}
@@ -170,7 +173,7 @@ class Merge:
         if self.recipe.tolerance is None:
             return full
         # What rounding to the result's type adds is not known yet, and small beside any tolerance that makes sense.
-        least = rank_within(list(in_order(lambda module: self.layer(module).spectrum, full, self.threads)), self.recipe.tolerance)
+        least = rank_within(list(self.over(lambda module: self.layer(module).spectrum, full)), self.recipe.tolerance)
         return {module: min(rank, least) for module, rank in full.items()}
 
     def _sides(self, module: str) -> tuple[int, int]:
@@ -209,8 +212,12 @@ class Merge:
         else:
             rounding = squared_change(loaded_a, loaded_b, a, b)
         rounding *= scale**2
-        # What the distance cannot resolve is at least the rounding.
-        error = rounding if exact else max(rounding, layer.squared_distance(loaded_a.astype(np.float64), loaded_b * np.float64(scale)))
+        if approximation is not None:
+            # What the distance cannot resolve is at least the rounding.
+            error = max(rounding, layer.squared_distance(loaded_a.astype(np.float64), loaded_b * np.float64(scale)))
+        else:
+            # What the best approximation leaves out is at right angles to it and to its rounding, but for products of roundings.
+            error = rounding if exact else rounding + layer.squared_rest(rank)
         arrays = [small_a, small_b, *(encode(bias / scale, self.stored) for bias in biases)]
         return arrays, measure(layer, rank, error, rounding, approximation)
 
@@ -229,3 +236,7 @@ class Merge:
                 yield place, merge(layer.rows(place), first)
 
         return approximate(blocks, layer.out_width, layer.a, rank)
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

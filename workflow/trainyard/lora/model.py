@@ -37,19 +37,23 @@ class LoraChat(TrainyardModel):
         """`model`: a peft model, or a plain causal model to be asked only."""
         super().__init__()
         self.model, self.tokenizer, self.base_name, self.options = model, tokenizer, base_name, options
+        self.called = base_name  # what the adapter's config calls the base
         self.notes: dict[str, Any] = {}
         self._encoded: dict[Any, EncodedRows] = {}
         self._some_logits = takes_logits_to_keep(model)
 
     @classmethod
     def from_pack(cls, options: LoraOptions, pack: Any, rows: np.ndarray, paths: Mapping[str, str]) -> Self:
-        """`paths["base_model"]` is a folder or a name on the hub. Raises ValueError when base, layers or packing do not fit."""
+        """`paths["base_model"]` is a folder or a name on the hub; `paths["base_name"]`, where that folder is a copy, what the adapter is
+        to call it. Raises ValueError when base, layers or packing do not fit."""
         base = str(paths["base_model"])
         tokenizer = ChatTokenizer(base)
         model = load_base(base, options.dtype)
         if options.packing:
             check_packing(model, base, options.max_length)
-        return cls(put_adapter(model, options, base), tokenizer, base, options)
+        chat = cls(put_adapter(model, options, base), tokenizer, base, options)
+        chat.called = str(paths.get("base_name", base))
+        return chat
 
     def encoded(self, pack: Any) -> EncodedRows:
         """The pack's rows as ids, made once."""
@@ -145,7 +149,7 @@ class LoraChat(TrainyardModel):
         """adapter_model.safetensors and adapter_config.json, which plain peft loads."""
         config = self.model.peft_config["default"].to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-        config |= {"inference_mode": True, "base_model_name_or_path": self.base_name}
+        config |= {"inference_mode": True, "base_model_name_or_path": self.called}
         metadata = {"format": "pt", "base_identity": base_identity(self.base_name)}
         save_tensors(Path(folder) / "adapter_model.safetensors", self.trainable_state(), metadata)
         write_json(Path(folder) / "adapter_config.json", json.loads(json.dumps(config, default=str)))

@@ -9,6 +9,7 @@ from trainyard.machines.s3 import address, client, listing
 
 FOLDERS = ("results/", "logs/", "benchmarks/")
 STAY = (".safetensors", ".jsonl")  # of packs: copies of data that are here already
+OWN = ("comparison.csv", "comparison.json")  # made here, of the runs of this call
 
 
 def fetch_results(store: str, home: Path) -> dict[str, Any]:
@@ -36,4 +37,6 @@ def fetch_results(store: str, home: Path) -> dict[str, Any]:
 
 def _stays(name: str) -> bool:
     parts = name.split("/")
+    if parts[-1] in OWN and len(parts) == 3:
+        return True
     return len(parts) > 2 and parts[2] == "packs" and name.endswith(STAY)

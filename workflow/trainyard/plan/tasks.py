@@ -66,11 +66,11 @@ def list_tasks(jobs: Jobs, results: Path, rate: Rate = lambda host, labels: 1.0,
         hours, source = _earlier(results, script.suite, script.name, script.name, 0, rate) or stated
         tasks.append(_ranged(Task(script.suite, script.name, script.name, hours, source, memory_gb=1.5, save_hours=hours)))
     for suite in jobs.active_suites():
-        for model in jobs.merged_models(suite):
-            if done or not (results / suite / "merged" / model / "accepted.json").exists():
-                after = tuple(f"{suite}/{r.name}" for r in jobs.shards(suite, model))
-                waits = tuple(path for path in after if path not in finished)
-                tasks.append(Task(suite, f"{model}-merged", model, MERGE_HOURS, "merge", 0.5, 3.0, after=waits, light=True))
+        for name in jobs.merges_of(suite):
+            if done or not (results / suite / "merged" / name / "accepted.json").exists():
+                shards = jobs.merges[suite, name]
+                waits = tuple(path for r in shards if (path := f"{suite}/{r.name}") not in finished)
+                tasks.append(Task(suite, shards[0].merged, shards[0].model, MERGE_HOURS, "merge", 0.5, 3.0, after=waits, light=True))
     return tasks
 
 

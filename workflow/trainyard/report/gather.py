@@ -16,6 +16,7 @@ from trainyard.report.intervals import normal_probability, t_interval, t_probabi
 from trainyard.report.metrics import bounds_of
 
 SUFFIX = re.compile(r"(?:-fold(?P<fold>\d+))?(?:-shard(?P<shard>\d+))?(?:-seed(?P<seed>\d+))?$")
+MERGED = re.compile(r"-merged(?=(?:-fold\d+)?(?:-seed\d+)?$)")
 Z = 1.959964
 Read = Callable[[dict], tuple[float, float | None]]
 
@@ -132,6 +133,16 @@ def _added(values: Iterable[float | None]) -> float | None:
 def gathered_as(run: str) -> str:
     """Under which name a run is gathered: its model's; a merge or a promoted slot stands for itself."""
     return SUFFIX.sub("", run)
+
+
+def merged_run(merge: str) -> str:
+    """The run that a merge's figures are of, from its folder's name: housebrain-seed2 → housebrain-merged-seed2."""
+    return SUFFIX.sub(lambda found: f"-merged{found[0]}", merge, count=1)
+
+
+def merge_of(run: str) -> str:
+    """The folder's name again; empty for what is no merge's run."""
+    return MERGED.sub("", run) if MERGED.search(run) else ""
 
 
 def fold_of(run: dict[str, Any]) -> int:

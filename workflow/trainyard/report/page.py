@@ -16,8 +16,9 @@ from trainyard.report.charts.pairs import agreement_charts
 from trainyard.report.charts.spark import spark
 from trainyard.report.loose import inner
 from trainyard.report.markup import TEMPLATES, content_policy, plain_environment, soft
+from trainyard.report.over_seeds import over_seeds
 from trainyard.report.plan_view import plan_view
-from trainyard.report.views.merges import Candidate, Merge, Rival, Sample
+from trainyard.report.views.merges import Candidate, Merge, OverSeeds, Rival, Sample
 from trainyard.report.views.runs import Difference, Run
 from trainyard.report.views.whole import Report, Suite
 
@@ -134,6 +135,7 @@ def section(suite: Suite) -> dict[str, Any]:
         "classes": figures.class_charts(suite),
         "attention": figures.attention_charts(suite),
         "merges": [merge_view(m) for m in suite.merges],
+        "seeds": [seeds_view(o) for o in over_seeds(suite.merges)],
         "states": Counter(r.state for m in suite.models for r in m.runs),
     }
 
@@ -151,6 +153,19 @@ def merge_view(merge: Merge) -> dict[str, Any]:
         "names": FIGURES,
         "best": _best(tuple(c for c in merge.candidates if c.role != "base"), columns),
     }
+
+
+def seeds_view(over: OverSeeds) -> dict[str, Any]:
+    """Means over seeds in words, and each seed's difference to what its merge is held against."""
+    figures = []
+    for key, (mean, low, high) in over.figures.items():
+        places = numbers.decimals(mean, low, high)
+        figures.append((key, f"{numbers.num(mean, places)} {numbers.interval(low, high, places)}"))
+    rivals = []
+    for rival in over.rivals:
+        values = over.each[rival.name]
+        rivals.append({**rival_view(rival), "each": ", ".join(numbers.signed(v, numbers.decimals(*values)) for v in values)})
+    return {"over": over, "figures": figures, "rivals": rivals, "names": FIGURES}
 
 
 def rival_view(rival: Rival) -> dict[str, str]:

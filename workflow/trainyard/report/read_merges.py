@@ -10,6 +10,7 @@ from trainyard.report.loose import Loose, inner, number, objects, whole, words
 from trainyard.report.views.merges import Candidate, Gate, Merge, Rival, Sample
 from trainyard.report.views.runs import Model
 
+SHARD = re.compile(r"-shard\d+")
 ORDER = {"base": 0, "shard": 1, "merge": 2}
 
 
@@ -26,7 +27,7 @@ def _merge(files: Loose, suite: str, folder: Path, models: list[Model]) -> Merge
     rows = objects(found, "candidates")
     candidates = [_candidate(r, chosen, certificates.pop(str(r.get("name")), {})) for r in rows]
     if not candidates:
-        shards = [r for m in models for r in m.runs if m.name == folder.name and "-shard" in r.name]
+        shards = [r for m in models for r in m.runs if r.name != folder.name and SHARD.sub("", r.name) == folder.name]
         candidates = [
             Candidate(r.name, "shard", {s.label: s.value for s in r.scores if s.split == "test"}, state=r.state, reason=r.reason)
             for r in shards

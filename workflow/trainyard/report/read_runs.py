@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trainyard.report.gather import gathered_as
+from trainyard.report.gather import gathered_as, merge_of, merged_run
 from trainyard.report.loose import Loose, inner, listed, number, objects, whole, words
 from trainyard.report.views.runs import Difference, History, Model, Run, Score
 
 # What a model says of its own training, for people.
 SAID = {"rows_too_long": "rows longer than max_length, left out whole", "packing": "packed"}
-MERGED = "-merged"  # a model's merged adapter is a model of its own here: it must not be averaged with its shards
 
 
 def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None, jobs: list[dict[str, Any]]) -> list[Model]:
@@ -23,7 +22,8 @@ def read_models(files: Loose, suite: str, folder: Path, checkpoints: Path | None
         if row.get("run"):
             names.setdefault(str(row["run"]), str(row.get("model") or ""))
     for path in sorted(p for p in (folder / "merged").glob("*") if (p / "metrics.json").exists()):
-        names.setdefault(path.name + MERGED, path.name + MERGED)
+        # A model's merged adapter is a model of its own here: it must not be averaged with its shards.
+        names.setdefault(merged_run(path.name), gathered_as(merged_run(path.name)))
     for path in sorted((folder / "runs").glob("*")):
         if path.is_dir() and any(path.iterdir()):
             names.setdefault(path.name, gathered_as(path.name))
@@ -69,14 +69,15 @@ def _read_run(
     table: list[dict[str, Any]],
     job: dict[str, Any],
 ) -> Run:
-    merged = folder / "merged" / name.removesuffix(MERGED)
-    place = merged if name.endswith(MERGED) and merged.is_dir() else folder / "runs" / name
+    merge = merge_of(name)
+    merged = folder / "merged" / merge
+    place = merged if merge and merged.is_dir() else folder / "runs" / name
     metrics = files.object(place / "metrics.json")
     train = files.object(place / "train.json")
     run_info = inner(metrics, "run_info") or inner(train, "run_info")
     train_info = {**inner(train, "train_info"), **inner(metrics, "train_info")}
     meta = inner(metrics, "meta_info") or inner(train, "meta_info")
-    model = name if name.endswith(MERGED) else str(metrics.get("model") or model)
+    model = gathered_as(name) if merge else str(metrics.get("model") or model)
     row = next((r for r in table if r.get("run") == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
     head, said = inner(metrics, "headline"), inner(meta, "report")
@@ -200,7 +201,7 @@ def _gather(suite: str, name: str, runs: tuple[Run, ...], table: list[dict[str, 
     gathered = [r for r in own if not r.get("run") and number(r.get("value")) is not None]
     if len(runs) == 1:
         scores = list(runs[0].scores)
-    elif gathered and not any(str(r.get("run") or "").endswith(MERGED) for r in own) or not raw:
+    elif gathered and not any(merge_of(str(r.get("run") or "")) and gathered_as(str(r["run"])) != name for r in own) or not raw:
         scores = [_table_score(r) for r in gathered]
     else:
         from trainyard.report.gather import gathered_rows

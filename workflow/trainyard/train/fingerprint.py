@@ -42,7 +42,12 @@ def canonical_source(source: str) -> str:
 
 @cache
 def _canonical_file(path: Path) -> str:
-    return hashlib.sha256(canonical_source(path.read_text(encoding="utf-8")).encode()).hexdigest()
+    return hashlib.sha256(_walk(_tree(path)).encode()).hexdigest()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _walk(node: object) -> str:
@@ -74,7 +79,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 @cache
 def _imported(path: Path) -> frozenset[Path]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

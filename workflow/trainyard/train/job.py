@@ -143,7 +143,7 @@ def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mappin
     """Names the checkpoint folder: settings that change what is learned, code, and the data's bytes."""
     settings = {k: v for k, v in job.items() if k != "checkpoint"}
     data = {split: _digest(path) for split, path in sorted(packs.items())}
-    inputs = {name: _inputs_digest(path) for name, path in sorted(paths.items())}
+    inputs = {name: _inputs_digest(path) for name, path in sorted(paths.items()) if name != "base_name"}  # a name teaches nothing
     text = json.dumps([settings, data, inputs, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

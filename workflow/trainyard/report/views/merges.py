@@ -61,3 +61,16 @@ class Merge:
     decided: bool = False
     shown: str = ""
     rivals: tuple[Rival, ...] = ()
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """The merges of a model's seeds together: `figures` (mean, low, high) of those shown, and what they are held against, with
+    `each` seed's own difference; the intervals are over seeds."""
+
+    model: str
+    merges: tuple[str, ...]
+    kinds: str
+    figures: dict[str, tuple[float, float | None, float | None]]
+    rivals: tuple[Rival, ...]
+    each: dict[str, tuple[float, ...]]

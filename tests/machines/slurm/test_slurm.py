@@ -1,83 +1,10 @@
 """The slurm profile on a real Slurm of two virtual nodes: to the end, through time limits, a dead node and Ctrl+C, without loss."""
 
 import re
-import shutil
-import tempfile
-from pathlib import Path
+import time
 
-import pytest
-from slurm_calls import PATIENCE, RUNS, Call, Training, models
-from slurm_cluster import PACKAGES, ask, running_cluster, wait_for
-
-# Three optimiser steps an epoch: hundreds of epochs take seconds, and a checkpoint comes with every second one.
-SMALL = ("only=als", "folds=2", "subset_size=200", "epochs=400")
-# Slurm warns up to half a minute early: of a minute, this leaves a training its first 20 seconds.
-ONE_MINUTE = ("--default-resources", "mem_mb=1000", "runtime=1", "slurm_extra='--signal=TERM@10'", "--retries", "6")
-SECONDS = ("--trainyard-slurm-init-seconds-before-status-checks", "2")
-
-
-@pytest.fixture(scope="module")
-def cluster(debian):
-    debian(*PACKAGES)
-    folder = Path(tempfile.mkdtemp(prefix="trainyard-slurm-"))
-    try:
-        with running_cluster(folder) as found:
-            yield found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def call():
-    """Starts calls, and ends those that a failing test leaves."""
-    started: list[Call] = []
-
-    def start(*args, **options) -> Call:
-        started.append(Call(*args, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    """The two trainings as they are on this machine, without Slurm."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    local = Call(folder, *models(*RUNS), profile=None, config=(*SMALL, "gpu_slots=1"))
-    try:
-        assert local.wait() == 0, local.log()[-3000:]
-    finally:
-        local.close()
-    return folder
-
-
-@pytest.fixture
-def untrained(undisturbed, tmp_path) -> Path:
-    """A folder where everything is done but the trainings."""
-    folder = tmp_path / "work"
-    shutil.copytree(undisturbed, folder)
-    for name in ("results/aimedres/runs", "checkpoints", "logs"):
-        shutil.rmtree(folder / name)
-    return folder
-
-
-@pytest.fixture
-def scripts(tmp_path):
-    """Found scripts, as a folder for the configuration."""
-
-    def write(**sources: str) -> tuple[str, str]:
-        folder = tmp_path / "scripts"
-        folder.mkdir()
-        for name, source in sources.items():
-            (folder / f"{name}.py").write_text(source)
-        overlay = tmp_path / "overlay.yaml"
-        overlay.write_text(f"aimedres: {{discover: {{root: {folder}, minutes: 3}}}}\n")
-        return "--configfile", str(overlay)
-
-    return write
-
+from slurm_calls import PATIENCE, RUNS, SECONDS, SMALL, Training, models, status
+from slurm_processes import ask, wait_for
 
 FLAKY = """
 import os, pathlib
@@ -111,8 +38,8 @@ def test_a_suite_to_the_end_with_a_job_that_fails_once(cluster, call, scripts, t
 
 def test_a_time_limit_and_a_dead_node_in_the_middle_of_training_cost_nothing(cluster, call, undisturbed, untrained):
     overlay = untrained / "overlay.yaml"
-    overlay.write_text("aimedres: {models: {als: {runtime: 1}}}\n")
-    run = call(untrained, *models(*RUNS), *ONE_MINUTE, *SECONDS, "--configfile", str(overlay), config=SMALL)
+    overlay.write_text("aimedres: {models: {als: {runtime: 30}}}\n")
+    run = call(untrained, *models(*RUNS), *SECONDS, "--configfile", str(overlay), config=SMALL)
     trainings = {name: Training(untrained, name) for name in RUNS}
     assert wait_for(lambda: all(cluster.job_of(name).get("state") == "RUNNING" for name in RUNS), PATIENCE), run.log()
     where = {cluster.job_of(name)["node"]: name for name in RUNS}
@@ -122,74 +49,104 @@ def test_a_time_limit_and_a_dead_node_in_the_middle_of_training_cost_nothing(clu
         training.freeze_after_a_checkpoint()
 
     job = cluster.job_of(unlucky.run)["id"]
+    assert cluster.job_of(limited.run)["limit"] == "30:00"
+    cluster.let_end_soon(cluster.job_of(limited.run)["id"])
     cluster.kill_node("n2")
     # Slurm's warning comes with a SIGCONT: what stood still goes on, and leaves.
     assert wait_for(lambda: "stopped: received SIGTERM" in limited.logs()[0], PATIENCE), "Slurm's warning does not reach the trainer"
-    assert wait_for(lambda: cluster.state("n2") == "down" and cluster.job_of(unlucky.run).get("state") == "PENDING", PATIENCE)
+    assert wait_for(lambda: cluster.restarts(job) == 1, PATIENCE), "Slurm does not take it back into the queue"
     cluster.start_node("n2")
     ask("scontrol", "update", f"jobid={job}", "StartTime=now")  # Slurm lets a requeued job wait for two minutes
 
     assert run.wait(2 * PATIENCE) == 0, run.log()[-3000:]
-    assert "Restarts=1" in ask("scontrol", "show", "job", job)
+    tries = sorted((j for j in cluster.jobs("--states=all") if j["comment"].endswith(f"_{limited.run}")), key=lambda j: int(j["id"]))
+    assert [j["limit"] for j in tries[-1:]] == ["1:00:00"], "the next try may take longer"
+    assert cluster.restarts(job) == 1
     for training in trainings.values():
         steps = [int(found[1]) for log in training.logs() if (found := re.search(r"resuming at step (\d+)", log))]
         assert len(training.logs()) >= 2 and steps and steps[0] > 0, training.logs()
         assert training.result() == Training(undisturbed, training.run).result(), "not the bits of a training that nothing happened to"
 
 
-def test_no_job_is_left_after_one_ctrl_c_or_two_and_a_killed_controller_costs_nothing(cluster, call, undisturbed, untrained):
+def test_no_job_is_left_after_one_ctrl_c_or_two(cluster, call, untrained):
     first, second = (Training(untrained, name) for name in RUNS)
-    target = models(*RUNS)
-    more = (*SECONDS, "--rerun-incomplete")
+    target = (*models(*RUNS), *SECONDS)
 
-    once = call(untrained, *target, *more, config=SMALL)
+    once = call(untrained, *target, config=SMALL)
     first.freeze_after_a_checkpoint()
     once.interrupt()
+    assert wait_for(first.asked_to_leave, PATIENCE), once.log()
     first.thaw()
-    assert once.wait(60) != 0
-    assert not cluster.jobs() or {job["state"] for job in cluster.jobs()} == {"COMPLETING"}, once.log()
+    assert once.wait() != 0
+    assert nothing_left(cluster), once.log()
     assert "stopped: received SIGTERM" in first.newest_log() and not first.alive() and not second.alive()
 
-    twice = call(untrained, *target, *more, config=SMALL)
-    assert wait_for(lambda: len(first.logs()) == 2, PATIENCE)
+    twice = call(untrained, *target, config=SMALL)
     first.freeze_after_a_checkpoint()
+    assert len(first.logs()) == 2
     twice.interrupt()
-    assert wait_for(lambda: "have 90 s to save" in twice.log(), 30)
+    assert wait_for(lambda: "have 90 s to save" in twice.log(), PATIENCE)
     twice.interrupt()
-    assert twice.wait(30) != 0, "the second Ctrl+C does not wait"
-    assert cluster.job_of(first.run), "what stands still cannot have left yet"
+    assert twice.wait() != 0
+    assert cluster.job_of(first.run), "the second Ctrl+C does not wait: what stands still cannot have left yet"
     first.thaw()
-    assert wait_for(lambda: not cluster.jobs(), 60), cluster.jobs()
+    assert wait_for(lambda: not cluster.jobs(), PATIENCE), cluster.jobs()
     assert "Traceback" not in twice.log() and not first.alive()
 
-    killed = call(untrained, *target, *more, config=SMALL)
-    assert wait_for(lambda: len(first.logs()) == 3, PATIENCE)
+    at_once = call(untrained, *target, config=SMALL)
     first.freeze_after_a_checkpoint()
+    assert len(first.logs()) == 3
+    at_once.interrupt()
+    time.sleep(0.05)  # as quick as fingers are
+    at_once.interrupt()
+    assert at_once.wait() != 0
+    assert wait_for(first.asked_to_leave, PATIENCE), "who was pressed to go at once asks them all the same"
+    first.thaw()
+    assert wait_for(lambda: not cluster.jobs(), PATIENCE) and not first.alive()
+
+
+def test_a_killed_controller_costs_nothing_and_no_run_is_sent_twice(cluster, call, undisturbed, untrained):
+    first, second = (Training(untrained, name) for name in RUNS)
+    baselines = [f"results/aimedres/runs/{name}/baselines.parquet" for name in RUNS]
+    target = (*models(*RUNS), *baselines, *SECONDS)
+
+    killed = call(untrained, *target, "--set-resources", "fit_baselines:slurm_extra='--hold'", config=SMALL)
+    first.freeze_after_a_checkpoint()
+    assert wait_for(lambda: len(cluster.jobs_of("fit_baselines", "PENDING")) == 2, PATIENCE), killed.log()
     killed.kill()
-    assert wait_for(lambda: not cluster.job_of(second.run), PATIENCE) and cluster.job_of(first.run), "its jobs go on to their end"
+    assert wait_for(lambda: not cluster.job_of(second.run), PATIENCE), "what runs goes on to its end"
+    assert cluster.job_of(first.run) and len(cluster.jobs_of("fit_baselines", "PENDING")) == 2
     tries = len(second.logs())
-    unlock = call(untrained, "--unlock", *target, profile=None, config=SMALL)
-    assert unlock.wait() == 0
-    again = call(untrained, *target, *more, config=SMALL)
-    assert wait_for(lambda: "of an earlier call" in again.log(), PATIENCE)
+
+    again = call(untrained, *target, config=SMALL)
+    assert wait_for(first.asked_to_leave, PATIENCE), again.log()
+    assert wait_for(lambda: not cluster.jobs_of("fit_baselines", "PENDING"), PATIENCE), "what waited leaves the queue"
+    assert [job["id"] for job in cluster.jobs()] == [cluster.job_of(first.run)["id"]], "nothing is sent while the earlier call has a job"
     first.thaw()
     assert again.wait() == 0, again.log()[-3000:]
-    assert not cluster.jobs() or {job["state"] for job in cluster.jobs()} == {"COMPLETING"}
+    assert nothing_left(cluster)
+    states = sorted(job["state"] for job in cluster.jobs_of("fit_baselines"))
+    assert states == ["CANCELLED", "CANCELLED", "COMPLETED", "COMPLETED"]
     assert len(second.logs()) == tries, "what ended well meanwhile counts"
+    assert len(first.logs()) == 2 and re.search(r"resuming at step [1-9]", first.newest_log())
     for training in (first, second):
         assert training.result() == Training(undisturbed, training.run).result()
+
+
+def nothing_left(cluster) -> bool:
+    """No job waits or runs; the node of one may still be cleaning up."""
+    return {job["state"] for job in cluster.jobs()} <= {"COMPLETING"}
 
 
 MEET = """
 import os, pathlib, time
 mine = pathlib.Path(__file__).with_suffix(".gpu")
 mine.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
-for _ in range(600):
-    if len(list(mine.parent.glob("*.gpu"))) == 2:
-        break
+end = time.monotonic() + 280
+while len(list(mine.parent.glob("*.gpu"))) < 2:
+    if time.monotonic() > end:
+        raise SystemExit("the other job did not run beside this one")
     time.sleep(0.1)
-else:
-    raise SystemExit("the other job did not run beside this one")
 """
 
 
@@ -201,10 +158,35 @@ def test_two_gpu_jobs_share_two_gpus_each_with_its_own(cluster, call, scripts, t
     folder.mkdir()
     target = [f"results/aimedres/runs/train_{name}/metrics.json" for name in ("one", "two")]
     # A limit of runtime that is one job's, not that of both together.
-    limits = ("--resources", "runtime=6", "--set-resources", "run_script:gpu=1", "--retries", "0")
+    limits = ("--resources", "runtime=10", "--set-resources", "run_script:gpu=1", "--retries", "0")
     more = (*limits, "--trainyard-slurm-partition-config", str(partitions))
     both = call(folder, *target, *overlay, *SECONDS, *more, config=("only=train_*",))
     assert both.wait() == 0, both.log()[-3000:]
     assert sorted(path.read_text() for path in (tmp_path / "scripts").glob("*.gpu")) == ["0", "1"]
     jobs = [job for job in cluster.jobs("--states=all") if job["comment"].endswith(("_train_one", "_train_two"))]
     assert {job["partition"] for job in jobs} == {"gpu"} and {job["node"] for job in jobs} == {"n1"}
+
+
+def test_packs_on_a_network_are_read_from_the_disk_of_the_node(cluster, call, undisturbed, untrained, far_packs, tmp_path):
+    """The first run finds the disk by $SLURM_TMPDIR, the second by the profile's option, in which each node puts its own name."""
+    option = ("--trainyard-slurm-local-dir", f"{tmp_path}/$SLURMD_NODENAME")
+    for run, more in zip(RUNS, ((), option)):
+        one = call(untrained, *models(run), *SECONDS, *more, config=SMALL)
+        assert one.wait() == 0, one.log()[-3000:]
+        training = Training(untrained, run)
+        node = cluster.jobs_of("train_model")[-1]["node"]
+        disk = tmp_path / node if more else cluster.disk(node)
+        copies = list(disk.glob("trainyard-packs-0/*/*all.safetensors"))
+        assert [copy.read_bytes() for copy in copies] == [(far_packs / "all.safetensors").read_bytes()]
+        assert f"from sshfs (elsewhere) to {disk}/" in training.newest_log()
+        assert training.result() == Training(undisturbed, run).result()
+
+
+def test_what_a_job_leaves_behind_ends_with_the_cluster(cluster):
+    """Not of the workflow: of the test cluster, whose jobs are processes of this machine."""
+    ask("sbatch", "--wrap", "setsid sleep 1234 & sleep 1234")
+    sleeping = lambda: [pid for pid in cluster.processes() if status(pid).get("Name") == "sleep"]  # noqa: E731
+    assert wait_for(lambda: len(sleeping()) == 2, PATIENCE)
+    pids = sleeping()
+    cluster.recover()
+    assert not cluster.processes() and not any(status(pid).get("State", "X")[0] not in "ZX" for pid in pids)

@@ -1,0 +1,79 @@
+"""What splits.json says of a division: counts, balance, seed, checksum, remarks."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xxhash
+
+from trainyard.config.schema import Dataset
+from trainyard.data.digests import Digests
+from trainyard.data.folds import MAX_CLASSES
+from trainyard.data.split import NONE, Splits
+from trainyard.data.split_file import checksum, in_parts
+
+
+def summarise(index: Mapping[str, Sequence], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
+    """splits.json, in one pass over the samples."""
+    parts, folds = dict[str, _Part](), {f: _Part() for f in range(1, dataset.folds + 1)}
+    whole, inner = _Part(), _Part()
+    refused = 0
+    rows = zip(splits.split, index["label"], index["group"], in_parts(splits.fold), in_parts(splits.inner))
+    for name, label, group, fold, is_inner in rows:
+        if name == NONE:
+            refused += 1
+            continue
+        digest = xxhash.xxh3_128_digest(group.encode())
+        for part in (whole, parts.setdefault(name, _Part()), folds.get(fold), inner if is_inner else None):
+            if part is not None:
+                part.add(label, digest)
+    total = whole.samples
+    known = bool(meta.get("groups_known"))
+    names = [s for s in ("all", "train", "validation", "test") if s in parts]
+    out: dict[str, Any] = {
+        "format": dataset.format, "samples": total, "refused": refused, "groups": len(whole.groups), "groups_known": known,
+        "seed": dataset.seed, "splits": {s: parts[s].describe(total) for s in names},
+    }  # fmt: skip
+    if dataset.folds:
+        out["folds"] = [{"fold": f, **part.describe(total)} for f, part in folds.items()]
+        out["inner"] = inner.describe(total)
+    if dataset.shards:
+        out["shards"] = [int((splits.shard == s).sum()) for s in range(1, dataset.shards + 1)]
+    notes = [*meta.get("notes", []), *splits.notes]
+    if not known:
+        notes.append("groups unknown: samples of one person or piece may lie in several splits (leak)")
+    if refused:
+        notes.append(f"{refused} samples are refused and lie in no split; quarantine.csv says why")
+    out["notes"] = notes + _missing_classes(parts)
+    out["sha256"] = checksum(index["id"], splits)
+    return out
+
+
+class _Part:
+    """Samples of one split, fold or of all of them, counted."""
+
+    def __init__(self) -> None:
+        self.samples, self.groups, self.labels = 0, Digests(), Counter[str]()
+
+    def add(self, label: str | None, group: bytes) -> None:
+        self.samples += 1
+        self.groups.add(group)
+        if label is not None:
+            self.labels[label] += 1
+
+    def describe(self, total: int) -> dict[str, Any]:
+        out: dict[str, Any] = {"samples": self.samples, "groups": len(self.groups), "share": round(self.samples / max(total, 1), 4)}
+        if 0 < len(self.labels) <= MAX_CLASSES:
+            out["labels"] = dict(sorted(self.labels.items()))
+            out["balance"] = round(min(self.labels.values()) / max(self.labels.values()), 4)
+        elif self.labels:
+            out["different_labels"] = len(self.labels)
+        return out
+
+
+def _missing_classes(parts: dict[str, _Part]) -> list[str]:
+    classes = {label for part in parts.values() for label in part.labels}
+    if not 1 < len(classes) <= MAX_CLASSES:
+        return []
+    lacking = {s: sorted(classes - part.labels.keys()) for s, part in sorted(parts.items())}
+    return [f"no sample of {', '.join(labels)} in {s}" for s, labels in lacking.items() if labels]
