@@ -75,7 +75,8 @@ def longer_minutes(wildcards, attempt):
 
 @dag.asked
 def gpus(wildcards):
-    """GPUs that the scheduler counts. On this machine a run takes the GPU that is there, asked for or not."""
+    """GPUs that the scheduler counts. On this machine a run takes the GPU that is there, asked for or not; which machine it is, is not
+    known before the jobs are."""
     return max(gpus_asked(wildcards), dag.gpus_taken(workflow))
 
 

@@ -56,7 +56,7 @@ rule train_model:
         mem_mb=memory,
         cap_mb=memory_cap,
         runtime=minutes,
-        gpu=dag.same(gpus, JOBS.runs),
+        gpu=gpus,
         gpu_slots=JOBS.config.settings.gpu_slots,
         host=FOLLOW.hosts(),
     params:

@@ -90,12 +90,26 @@ class RealFolder(SlowFolder):
             return struct.pack("<QII", 0, 0, 0) + self._attributes(node)  # never remembered: the folder may change
         if opcode == OPEN:
             print(f"open {self.names[node - 1]}", flush=True)
+        if opcode == READDIR:
+            _, offset, size = struct.unpack_from("<QQI", body)
+            return self._listed(offset, size)
         if opcode == READ:
             time.sleep(self.seconds)
             _, offset, size = struct.unpack_from("<QQI", body)
             with open(os.path.join(self.folder, self.names[node - 1]), "rb") as file:
                 return os.pread(file.fileno(), size, offset)
         return super().answer(opcode, node, body)
+
+    def _listed(self, offset: int, size: int) -> bytes:
+        """Names from the one at `offset` on, in `size` bytes at most."""
+        rows = b""
+        for at, name in enumerate(sorted(os.listdir(os.fsencode(self.folder)))[offset:], offset + 1):
+            row = struct.pack("<QQII", at, at, len(name), stat.S_IFREG >> 12) + name
+            row += bytes(-len(row) % 8)
+            if len(rows) + len(row) > size:
+                break
+            rows += row
+        return rows
 
     def _attributes(self, node: int) -> bytes:
         if node == 1:

@@ -42,12 +42,10 @@ class Column(Sequence):
         return self._values[at]
 
     def __iter__(self) -> Iterator[Any]:
-        i = 0
-        while i < len(self):
-            self._turn_to(i)
-            values = self._values
-            yield from values
-            i += len(values)
+        for group in range(len(self._starts) - 1):
+            values = self._group(group)
+            for at in range(0, len(values), BLOCK):
+                yield from values.slice(at, BLOCK).to_pylist()
 
     def _turn_to(self, i: int) -> None:
         group = bisect_right(self._starts, i) - 1

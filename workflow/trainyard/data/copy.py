@@ -127,7 +127,7 @@ class LocalCopy:
             kept, writers = part.take_up(journal)
             self._take_up(part, kept)
             if writers is not None:
-                yield part, rows[len(kept.outcomes) :], writers
+                yield part, rows[len(kept.outcomes) :] if len(kept.outcomes) else rows, writers
 
     def _identity(self) -> dict[str, Any]:
         base, limits = base_folder(self.root), self.limits
