@@ -56,6 +56,7 @@ def test_a_time_limit_and_a_dead_node_in_the_middle_of_training_cost_nothing(clu
     assert wait_for(lambda: "stopped: received SIGTERM" in limited.logs()[0], PATIENCE), "Slurm's warning does not reach the trainer"
     assert wait_for(lambda: cluster.restarts(job) == 1, PATIENCE), "Slurm does not take it back into the queue"
     cluster.start_node("n2")
+    assert wait_for(lambda: cluster.state("n2") == "idle", PATIENCE)
     ask("scontrol", "update", f"jobid={job}", "StartTime=now")  # Slurm lets a requeued job wait for two minutes
 
     assert run.wait(2 * PATIENCE) == 0, run.log()[-3000:]
