@@ -113,15 +113,18 @@ def warm(*paths: Path) -> None:
 
 
 def measure(
-    cases: Mapping[str, Callable[[], Run]], rounds: int = 5, prepare: Callable[[str], object] | None = None
+    cases: Mapping[str, Callable[[], Run]], rounds: int = 5, prepare: Callable[[str], object] | None = None, seconds: float = 1e9
 ) -> dict[str, list[Run]]:
     """Every case once a round, in an order that rotates, so that a busy minute of the machine hurts all of them.
 
-    `prepare(name)` runs before each case, unmeasured: empty the output folder.
+    `prepare(name)` runs before each case, unmeasured: empty the output folder. No round begins after that many seconds.
     """
+    begun = time.monotonic()
     results: dict[str, list[Run]] = {name: [] for name in cases}
     names = list(cases)
     for number in range(rounds):
+        if number and time.monotonic() - begun > seconds:
+            break
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             if prepare is not None:

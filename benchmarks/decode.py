@@ -106,6 +106,7 @@ def songs(rounds: int) -> bool:
         "our fields: melody, chords, chroma, drums": each(lambda data: reader.read([data], {})),
         "symusic alone": each(lambda data: symusic.Score.from_midi(data)),
         "pretty_midi": each(lambda data: pretty_midi.PrettyMIDI(io.BytesIO(data))),
+        "pretty_midi and its chroma": each(lambda data: pretty_midi.PrettyMIDI(io.BytesIO(data)).get_chroma()),
     }
     if importlib.util.find_spec("miditoolkit"):
         import miditoolkit

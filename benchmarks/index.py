@@ -1,7 +1,7 @@
 """Index of a folder on a mount where every question costs 20 ms: many directory reads in flight, and no sample file is opened.
 
 The limit beside it is arithmetic: requests × delay, one after another. `find` and os.walk with sizes are what people use to look.
-Memory: the index of a tree and of JSONL rows, bytes a row above imports.
+What it takes in memory: memory.py.
 """
 
 import argparse
@@ -54,34 +54,12 @@ def on_a_mount(folder: Path, rounds: int) -> None:
     verdict("files opened", f"{opens} of {count} ({dict(asked)})", opens == 0)
 
 
-def memory(folder: Path, files: int, rows: int) -> None:
-    floor = command([sys.executable, "-c", "import trainyard.data.index, pyarrow.parquet"])().peak
-    count = make_tree(folder / "many", 50, files // 50)
-    lines = folder / "rows.jsonl"
-    with open(lines, "w") as file:
-        for i in range(rows):
-            file.write(json.dumps({"id": i, "who": f"p{i % 1000}", "text": "word " * 40}) + "\n")
-    for what, root, settings, n in (
-        ("files", folder / "many", AUDIO, count),
-        ("JSONL rows", lines, {"format": "chat"}, rows),
-        ("JSONL rows with a group from a field", lines, {"format": "chat", "group": {"field": "who"}}, rows),
-    ):
-        run = index(root, settings, folder / "index.parquet")()
-        each = (run.peak - floor) / n
-        verdict(
-            f"index of {n:,} {what} in ≤ 600 B a row", f"{each:.0f} B, {run.peak / 1e6:.0f} MB in all, {run.seconds:.1f} s", each <= 600
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--rows", type=int, default=300_000)
     args = parser.parse_args()
     with scratch() as folder:
         on_a_mount(folder, args.rounds)
-        memory(folder, args.files, args.rows)
 
 
 if __name__ == "__main__":

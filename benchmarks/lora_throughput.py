@@ -163,11 +163,12 @@ class Bench:
         import datasets
         import trl
 
+        datasets.disable_progress_bars()
         more = {"packing": True, "max_length": LENGTH, "dataset_kwargs": {"skip_prepare_dataset": False}}
         return self._peer(trl.SFTTrainer, trl.SFTConfig, datasets.Dataset.from_list(list(self.rows("completion_mask"))), more)
 
     def _peer(self, trainer: type, arguments: type, rows, more: dict) -> Result:
-        from transformers import TrainerCallback
+        from transformers import PrinterCallback, TrainerCallback
 
         ends: list[float] = []
 
@@ -190,6 +191,7 @@ class Bench:
             else:
                 run = trainer(model, told, train_dataset=rows, processing_class=tokenizer(SIZES[self.size]["vocab_size"]))
             run.add_callback(Clock())
+            run.remove_callback(PrinterCallback)
             run.train()
         losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
         share = (len(ends) - 1) / len(ends)

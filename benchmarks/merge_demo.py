@@ -6,8 +6,8 @@ builder's from disjoint shards, and base, shards and every merge are asked for p
 done twice: with one initial A for all shards, as training with one seed gives, and with an A of its own for each. Greedy answers,
 nothing constrains them. Whether the mean beats its shards is a question, answered with intervals paired over seeds.
 
-  python benchmarks/merge_demo.py                     # three seeds, about ten minutes on two quiet cores
-  python benchmarks/merge_demo.py --seeds 1 --rows 240 --steps 400
+  python benchmarks/merge_demo.py                     # three seeds of both, one after the other on one core
+  python benchmarks/merge_demo.py --initial own --seeds 2
 """
 
 import argparse
@@ -31,7 +31,8 @@ from safetensors.numpy import load_file, save_file
 from trainyard.config.architectures import LoraOptions
 from trainyard.config.features import ChatFeatures
 from trainyard.config.schema import Base
-from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
+from trainyard.data.chat import ChatReader
+from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer
 from trainyard.data.files import unit_hash
 from trainyard.data.generate.plans import generate
@@ -56,6 +57,7 @@ JOB = {
 }  # fmt: skip
 OPTIONS = LoraOptions(r=RANK, alpha=16)
 EXACT, LIMIT = "Trainyard, exact", 0.5
+INITIAL = {"one": "one initial A for all shards", "own": "an initial A of its own for each shard"}
 SHOWN = ("valid_json", "schema", "geometry", "cost")
 
 
@@ -153,6 +155,7 @@ def show(title: str, seeds: list[dict[str, dict[str, float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="repeats of all six trainings (3)")
+    parser.add_argument("--initial", choices=tuple(INITIAL), help="one initial A for all shards, or their own (default: both in turn)")
     parser.add_argument("--rows", type=int, default=600, help="training rows a shard (600)")
     parser.add_argument("--steps", type=int, default=1200, help="steps of the base's pretraining (1200)")
     parser.add_argument("--answers", type=int, default=64, help="held-out prompts answered in full (64)")
@@ -168,7 +171,7 @@ def main() -> None:
         pack, held, test = second["train"], *(View(second[s], np.arange(len(second[s]))) for s in ("validation", "test"))
         deal = np.random.default_rng(0).permutation(len(pack))
         chat = Candidates(LoraChat(load_base(str(base)), ChatTokenizer(str(base)), str(base), OPTIONS), CPU)
-        for title, own in (("one initial A for all shards", False), ("an initial A of its own for each shard", True)):
+        for title, own in ((INITIAL[name], name == "own") for name in ([args.initial] if args.initial else INITIAL)):
             seeds = []
             for seed in range(args.seeds):
                 at = place / f"{'own' if own else 'one'}{seed}"
@@ -182,7 +185,8 @@ def main() -> None:
             print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
             show(title, seeds)
         rows, houses = len(test), len(set(test.pack.texts("group")))
-        print(f"\nheld out: {rows} rows of {houses} houses, {args.answers} answered in full; {time.monotonic() - start:.0f} s")
+        print(f"\nheld out: {rows} rows of {houses} houses, {args.answers} answered in full; {time.monotonic() - start:.0f} s, "
+              f"{time.process_time():.0f} s of processor time")  # fmt: skip
 
 
 if __name__ == "__main__":

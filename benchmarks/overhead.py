@@ -49,12 +49,13 @@ SAVING, BEATING = 0.02, 0.01
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=1e9, help="of a size; the rounds done by then count")
     parser.add_argument("--size", choices=SIZES, action="append", help="only steps of this length (default: each)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with scratch() as folder:
         train, validation = pack(folder, "train", MOST), pack(folder, "validation", HELD_OUT)
-        good = [compare(name, train, validation, folder, args.rounds) for name in args.size or SIZES]
+        good = [compare(name, train, validation, folder, args.rounds, args.seconds) for name in args.size or SIZES]
         good.append(heartbeat(folder))
     return 0 if all(good) else 1
 
@@ -149,7 +150,7 @@ class Timed(CheckpointStore):
         return done
 
 
-def compare(name: str, train: View, validation: View, folder: Path, rounds: int) -> bool:
+def compare(name: str, train: View, validation: View, folder: Path, rounds: int, seconds: float) -> bool:
     wanted, width, layers, per_epoch, epochs, goal = SIZES[name]
     batch = batch_for(wanted, width, layers, train, validation)
     view, number, shares = View(train.pack, train.rows[: batch * per_epoch]), iter(range(10**6)), []
@@ -174,11 +175,11 @@ def compare(name: str, train: View, validation: View, folder: Path, rounds: int)
     for case in cases.values():
         case()  # imports, pages
     shares.clear()
-    results = measure(cases, rounds)
+    results = measure(cases, rounds, seconds=seconds)
     cpu = {case: statistics.median(r.cpu for r in runs) for case, runs in results.items()}
     over = [b.cpu / a.cpu - 1 for a, b in zip(results["bare loop"], results["the loop, no saves"])]
     step = 1000 * cpu["bare loop"] / steps
-    print(f"\n{name} steps ({step:.1f} ms, {steps} of them, width {width}, batch {batch}); {rounds} rounds, "
+    print(f"\n{name} steps ({step:.1f} ms, {steps} of them, width {width}, batch {batch}); {len(over)} rounds, "
           f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
     rows = []
     for case, runs in results.items():

@@ -167,11 +167,12 @@ def from_a_mount(folder: Path, rounds: int) -> None:
 def many_small(folder: Path, rounds: int, files: int) -> None:
     source, out = make_rows(folder / "many", files, 1000), folder / "near"
     divided = divide(source, folder)
-    cases = {PACKED_STEP: step(PACKED_STEP, source, out, divided), PACKED: pack(source, divided, out)}
-    cases |= {"cp -r": command(["cp", "-r", "--reflink=never", source, out], flush=out), RAW: raw(source, out)}
-    cases |= {"cp -r, not flushed": command(["cp", "-r", "--reflink=never", source, out])}
+    # cp leaves its copies in memory: to flush ten thousand files one by one would take it minutes, and no one does. Ours are on the disk.
+    cases = {PACKED_STEP: step(PACKED_STEP, source, out, divided), PACKED: pack(source, divided, out), RAW: raw(source, out)}
+    cases["cp -r, not flushed"] = command(["cp", "-r", "--reflink=never", source, out])
     results = measure(cases, rounds, lambda name: shutil.rmtree(out, ignore_errors=True))
-    report(f"{files:,} files of 1 KB on a disk", results, "cp -r", [Goal(name, "cp -r", at_least=10) for name in (PACKED_STEP, PACKED)])
+    report(f"{files:,} files of 1 KB on a disk", results, "cp -r, not flushed",
+           [Goal(name, "cp -r, not flushed", at_least=10) for name in (PACKED_STEP, PACKED)])  # fmt: skip
 
 
 def verification(folder: Path, rounds: int, megabytes: int) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from trainyard.baselines.chat import baselines
 from trainyard.config.features import ChatFeatures
 from trainyard.config.load import load_config
-from trainyard.data.chat import ChatPack, ChatReader, ChatWriter
+from trainyard.data.chat import ChatReader
+from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer, encode_pack
 from trainyard.data.generate.plans import generate
 from trainyard.data.refused import Refused

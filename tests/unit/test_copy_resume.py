@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from test_copy import HERE, numbers, packed, prepare, refusals, run, settings
+from trainyard.data.chat import ChatReader
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.growing import GrowingFile
+from trainyard.data.loading import RowLoader
 from trainyard.data.pack import Pack, PackError, PackWriter
 
 KILLS = 10
@@ -156,6 +158,44 @@ def test_sources_that_change_between_two_attempts_are_read_again(tmp_path: Path)
     assert ended and name in now and "31337" in read_texts(attempts.out)
     assert "000.txt" not in now  # what lies before the change is kept
     assert "no such file" in refusals(attempts.out)["gone.txt"]
+
+
+def test_a_json_file_of_its_own_that_changes_between_two_attempts_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    root, out = tmp_path / "root", tmp_path / "packs"
+    root.mkdir()
+    for i in range(80):
+        (root / f"{i:02d}.json").write_text(json.dumps({"prompt": f"question {i:02d}", "answer": "yes"}))
+    keys = settings(format="chat", glob=["*.json"], features={})
+    index, splits = prepare(root, keys)
+    read, read_alone, opened = ChatReader.read, RowLoader._read_alone, []
+    monkeypatch.setattr("trainyard.data.copy.COMMIT_SECONDS", 0)
+
+    def attempt(rows: int) -> None:
+        opened.clear()
+        left = iter(range(rows))
+
+        def some(self, blobs, sample):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return read(self, blobs, sample)
+
+        monkeypatch.setattr(ChatReader, "read", some)
+        LocalCopy(root, index, splits, keys, Limits()).run(out, str(out / "quarantine.csv"), str(out / "summary.json"))
+
+    monkeypatch.setattr(RowLoader, "_read_alone", lambda self, sample: opened.append(sample["path"]) or read_alone(self, sample))
+    with pytest.raises(KeyboardInterrupt):
+        attempt(60)
+    lines = (out / ".copy" / "journal.jsonl").read_bytes().splitlines()[1:]
+    done = [f"{outcome[0]:02d}.json" for line in lines for outcome in json.loads(line)["outcomes"]]
+    assert len(done) == 60 and len(set(done)) == 60
+    before = (root / done[-5]).stat()
+    (root / done[-5]).write_text(json.dumps({"prompt": f"question {done[-5][:2]}", "answer": "no!"}))
+    os.utime(root / done[-5], ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    attempt(80)
+    assert done[-5] in opened and not set(done[:5]) & set(opened)  # what lies before the change is kept
+    packed_rows = [json.loads(line) for split in ("train", "validation", "test") for line in (out / f"{split}.jsonl").open()]
+    answers = {row["id"]: row["answer"] for row in packed_rows}
+    assert len(answers) == 80 and [i for i, answer in answers.items() if answer == "no!"] == [f"{done[-5]}#0"]
 
 
 def read_texts(out: Path) -> set[str]:

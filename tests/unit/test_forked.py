@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import trainyard.data.row_scan as row_scan
-import trainyard.data.row_writer as row_writer
 from trainyard.data.errors import DataError
 from trainyard.data.forked import beside, can_fork
 from trainyard.data.split_lines import split_lines
@@ -48,15 +47,13 @@ def odd_rows(folder: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_two_processes_write_the_bytes_of_one(tmp_path, monkeypatch, seed) -> None:
+def test_two_processes_find_the_rows_of_one(tmp_path, monkeypatch, seed) -> None:
     source = odd_rows(tmp_path / "rows", seed)
     monkeypatch.setattr(row_scan, "BLOCK", 700)
     made = {}
     for name, forks in (("one", 1 << 40), ("two", 0)):
         monkeypatch.setattr(row_scan, "FORK", forks)
-        monkeypatch.setattr(row_writer, "FORK", forks)
         monkeypatch.setattr(row_scan, "can_fork", lambda: True)
-        monkeypatch.setattr(row_writer, "can_fork", lambda: True)
         split_lines(source, tmp_path / name, 3, 0.2, seed)
         made[name] = {p.name: p.read_bytes() for p in sorted((tmp_path / name).iterdir())}
     assert made["one"] == made["two"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, typed_dataset
 from trainyard.data.index_file import open_index, write_index
-from trainyard.data.lines import scan_array, scan_rows
+from trainyard.data.lines import scan_rows
 from trainyard.data.names import from_text, to_text
 from trainyard.data.walk import compile_globs
 
@@ -196,7 +196,7 @@ def test_chat_rows_by_offset(tmp_path: Path, name: str, text: str) -> None:
 
 def test_array_that_breaks_off_leaves_a_row_that_will_be_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('[{"a": 1}, {"a": {"b": "2')
-    starts, sizes = scan_array(tmp_path / "x.json")
+    starts, sizes = scan_rows(tmp_path / "x.json")
     assert starts.tolist() == [1, 11] and sizes[0] == 8
 
 

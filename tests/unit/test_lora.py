@@ -12,7 +12,7 @@ from tiny_bases import new_lora as tiny_lora
 from trainyard.config.architectures import LoraOptions
 from trainyard.config.merging import Acceptance
 from trainyard.config.schema import Base
-from trainyard.data.chat import ChatPack, ChatWriter
+from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer
 from trainyard.data.views import View
 from trainyard.lora.base_model import build_base_model

@@ -146,3 +146,12 @@ def test_a_disk_that_gives_back_other_bytes_is_found(tmp_path: Path, monkeypatch
     assert "b.bin,the copy differs from what was read" in (tmp_path / "near" / "quarantine.csv").read_text()
     assert (tmp_path / "near" / "a.bin").read_bytes() == (tmp_path / "far" / "a.bin").read_bytes()
     assert not (tmp_path / "near" / "b.bin").exists()
+
+
+def test_rewritten_paths_hold_wherever_they_are_read_from(tmp_path: Path) -> None:
+    make_source(tmp_path, 3)
+    (tmp_path / "My Drive" / "rows.jsonl").write_text(json.dumps({"audio": "/content/drive/My Drive/d1/0001 sound.wav"}) + "\n")
+    command = [sys.executable, SCRIPT, "--source", "My Drive", "--local-root", "local", "--annotations", "rows.jsonl"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    row = json.loads((tmp_path / "local" / "rows.jsonl").read_text())
+    assert row == {"audio": str(tmp_path / "local" / "d1" / "0001 sound.wav")} and Path(row["audio"]).is_file()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from trainyard.config.architectures import LoraOptions
-from trainyard.data.chat import ChatPack, ChatWriter
+from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.lora.model import LoraChat
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
 

@@ -116,7 +116,7 @@ def test_the_second_ctrl_c_ends_at_once_without_a_traceback(yard, terminal):
 
 def test_a_deadline_in_the_config_stops_every_attempt_and_without_it_the_next_call_goes_on(yard):
     config = (*TOY, "deadline=0.03m", "tensorboard=true")  # gone before any trainer has imported torch
-    done = snakemake(yard.folder, *yard.targets, "--retries", "3", "--configfile", yard.overlay, config=config)
+    done = snakemake(yard.folder, *yard.targets, "--retries", "1", "--configfile", yard.overlay, config=config)
     assert done.returncode == 1 and not (yard.folder / RUN / "train.json").exists()
     attempts = [p.read_text() for p in sorted((yard.folder / LOG).parent.glob("als-fold1.2*.log"))]
     assert "stopped: the deadline of " in attempts[-2] and "saved at step 0 of" in attempts[-2]

@@ -80,8 +80,9 @@ def _copy_raw(args: argparse.Namespace) -> None:
         from trainyard.data.storage import read_threads
 
     source = Path(args.source).expanduser()
+    # Absolute: the paths in annotations must hold wherever a training is started from.
     result = mirror(
-        source, Path(args.local_root).expanduser(), args.annotations, args.subset_size if args.subset else None, args.seed,
+        source, Path(args.local_root).expanduser().absolute(), args.annotations, args.subset_size if args.subset else None, args.seed,
         args.reads or read_threads(source), args.max_file_mb << 20,
     )  # fmt: skip
     print(f"{result['copied']} files copied, {result['kept']} already there, {result['bytes'] / 1e6:.1f} MB in {args.local_root}")

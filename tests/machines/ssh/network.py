@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,11 @@ SSHD = "/usr/sbin/sshd"
 
 def run(*command: str, check: bool = True) -> str:
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=30).stdout
+
+
+def delayed(seconds: float) -> str:
+    """A line of the OpenSSH configuration: every byte of a host takes so long, each way."""
+    return f"  ProxyCommand {sys.executable} {Path(__file__).with_name('delay.py')} %h %p {seconds}\n"
 
 
 def fill(folder: Path) -> Path:

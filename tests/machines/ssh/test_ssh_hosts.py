@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from desk import Desk, host_of, wait_for
-from network import fill, run
+from network import delayed, fill, run
 from snakemake_executor_plugin_ssh.hosts import read_hosts
 from snakemake_executor_plugin_ssh.prepare import prepare
 from snakemake_interface_common.exceptions import WorkflowError
@@ -111,8 +111,7 @@ def test_odd_paths_work(network, desk):
 
 def test_two_hundred_milliseconds(network, desk):
     """A relay delays every byte by 100 ms each way."""
-    relay = Path(__file__).with_name("delay.py")
-    machine = network.add(f"  ProxyCommand {sys.executable} {relay} %h %p 0.1\n")
+    machine = network.add(delayed(0.1))
     jobs = desk(host_of(machine), limit=60.0)
     for number in range(3):
         jobs.submit(f"job{number}", f"sleep 1; echo {number}")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from desk import wait_for
-from network import fill
+from network import delayed, fill
 from store import SECRET
 
 SHORT_AND_A_MINUTE = pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
@@ -60,6 +60,16 @@ rule big:
     (end,) = runs.story()
     content = (store.bucket / "out" / "big").read_text()
     assert len(content) == 24_000_000 and set(content.splitlines()[:-1]) == {end[1]}
+
+
+def test_two_hundred_milliseconds_in_a_run(network, store, project):
+    """Sources, jobs and their files go through a relay that delays every byte by 100 ms each way."""
+    machine = network.add(delayed(0.1))
+    runs = project([machine], store, jobs=2)
+    runs.go.touch()
+    assert runs.run(seconds=150) == 0, runs.said[-3000:]
+    assert "cannot be reached" not in runs.said
+    assert {(store.bucket / "out" / f"{i}.txt").read_text().strip() for i in range(2)} == {who for _, who in runs.story()}
 
 
 def test_a_host_is_gone_for_good(network, store, project):

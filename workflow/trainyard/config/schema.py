@@ -125,7 +125,7 @@ class Model(Frozen):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     select: Literal["best", "last"] = Field("best", description="which epoch's weights are kept: best on validation, or last")
     seed: int = Field(0, description="first seed")
-    seeds: int = Field(1, ge=1, le=100, description="repeats with seed, seed + 1, …")
+    seeds: int = Field(1, ge=1, le=100, description="repeats with seed, seed + 1, …; of shards, with a merge each")
     checkpoint: Checkpoint = Field(Checkpoint(), description="when training saves")
     base_model: str | None = Field(None, description="LoRA: path or hub name of the base; null: the tiny one is built")
     base: Base = Field(Base(), description="LoRA: how the tiny base is built")

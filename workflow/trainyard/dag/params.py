@@ -160,13 +160,13 @@ class Params:
         if script in ("index_dataset", "copy_to_local"):
             return [f"trainyard.data.{self.jobs.dataset(wildcards.suite, wildcards.dataset).format}"]
         if script in ("build_base_model", "validate_merge"):
-            return ["trainyard.data.chat"]
+            return ["trainyard.data.chat_pack"]
         if script == "merge_adapters":
             return [f"trainyard.lora.strategies.{wildcards.strategy}"]
         if script not in ("train_model", "preflight_check", "fit_baselines", "map_attention"):
             return []
         architecture = ARCHITECTURES[self.jobs.model_of(wildcards).architecture]
-        chat = ["trainyard.data.chat"] if architecture.format == "chat" else []
+        chat = ["trainyard.data.chat_pack"] if architecture.format == "chat" else []
         loaded = f"trainyard.baselines.{architecture.format}" if script == "fit_baselines" else architecture.target.partition(":")[0]
         return [*chat, loaded]
 

@@ -42,7 +42,10 @@ class Column(Sequence):
         return self._values[at]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        for group in range(len(self._starts) - 1):
+            values = self._group(group)
+            for at in range(0, len(values), BLOCK):
+                yield from values.slice(at, BLOCK).to_pylist()
 
     def _turn_to(self, i: int) -> None:
         group = bisect_right(self._starts, i) - 1

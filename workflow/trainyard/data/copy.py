@@ -127,7 +127,7 @@ class LocalCopy:
             kept, writers = part.take_up(journal)
             self._take_up(part, kept)
             if writers is not None:
-                yield part, rows[len(kept.outcomes) :], writers
+                yield part, rows[len(kept.outcomes) :] if len(kept.outcomes) else rows, writers
 
     def _identity(self) -> dict[str, Any]:
         base, limits = base_folder(self.root), self.limits
@@ -230,8 +230,8 @@ class LocalCopy:
         if self.dataset.folds:
             fixed |= {"fold": np.int16(self.splits["fold"][i]), "inner": np.uint8(bool(self.splits["inner"][i]))}
         writer.add(fixed, {**decoded.ragged, "id": sample["id"], "group": sample["group"]})
-        tally.bytes_packed += sum(np.asarray(v).nbytes for v in fixed.values())
-        tally.bytes_packed += sum(len(v) if isinstance(v, str) else v.nbytes for v in decoded.ragged.values())
+        for value in (*fixed.values(), *decoded.ragged.values()):
+            tally.bytes_packed += len(value) if isinstance(value, str) else np.asarray(value).nbytes
         features = self.dataset.features
         if "frames" in decoded.fixed and hasattr(features, "hop"):
             tally.audio_seconds += float(decoded.fixed["frames"]) * features.hop / features.sample_rate

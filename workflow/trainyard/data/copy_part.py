@@ -55,7 +55,7 @@ def pack_names(format: str, split: str, shards: Iterable[int]) -> dict[int, str]
 
 def _writer(path: Path, meta: dict[str, Any]) -> Any:
     if path.suffix == ".jsonl":
-        from trainyard.data.chat import ChatWriter
+        from trainyard.data.chat_pack import ChatWriter
 
         return ChatWriter(path, meta, keep=True)
     from trainyard.data.pack import PackWriter

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def unit_hash(text: str, salt: str) -> float:
     """A number in [0, 1) that depends on text and salt alone, on any machine."""
-    digest = hashlib.blake2b(
-        text.encode("utf-8", "surrogateescape"), key=hashlib.blake2b(salt.encode(), digest_size=32).digest(), digest_size=8
-    )
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=_key(salt), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2**64
+
+
+@lru_cache(64)
+def _key(salt: str) -> bytes:
+    return hashlib.blake2b(salt.encode(), digest_size=32).digest()
 
 
 def stable_seed(*parts: Any) -> int:

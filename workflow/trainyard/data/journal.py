@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -20,8 +20,7 @@ PORTION = 4096  # outcomes that are compared with their sources at once
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "symusic", "pretty_midi", "mido")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One sample: its row in the index, the kind of its content (see Loaded), why it is refused, digest (of new contents) and stamps."""
 
     at: int
@@ -130,8 +129,7 @@ class Journal:
         os.replace(temporary, self.path)
 
     def add(self, commit: Commit) -> None:
-        values = {**vars(commit), "outcomes": [list(vars(o).values()) for o in commit.outcomes]}
-        self._file.write(json.dumps(values, separators=(",", ":")).encode() + b"\n")
+        self._file.write(json.dumps(vars(commit), separators=(",", ":")).encode() + b"\n")
         self._file.flush()
 
     def commit(self, line: _Line) -> Commit:

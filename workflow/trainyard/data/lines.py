@@ -23,7 +23,10 @@ def line_blocks(file: int, block: int = BLOCK, *, start: int = 0, stop: int | No
     The view is valid until the next but one block is asked for. A line longer than a block makes the buffer grow to hold it;
     a last line without a newline gets one. Memory: two blocks and the longest line.
     """
-    buffer, other = bytearray(block + (1 << 16)), bytearray(block + (1 << 16))
+    # No larger than the file is: to clear megabytes for each of many small files takes longer than to read them.
+    room = min(block + (1 << 16), os.fstat(file).st_size - start + 2)
+    block = min(block, room)
+    buffer, other = bytearray(room), bytearray(room)
     kept, offset = 0, start
     if start:
         os.lseek(file, start, os.SEEK_SET)
@@ -54,33 +57,29 @@ def line_blocks(file: int, block: int = BLOCK, *, start: int = 0, stop: int | No
         offset += last
 
 
-def scan_lines(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Where the lines of a file that hold anything begin, and their lengths in bytes without the line end; (n,) int64 each."""
+def scan_lines(file: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the lines of an open file that hold anything begin, and their lengths in bytes without the line end; (n,) int64 each."""
     starts, sizes = [], []
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for offset, view, ends in line_blocks(file):
-            data = np.frombuffer(view, np.uint8)
-            begin = np.concatenate(([0], ends[:-1]))
-            length = ends - begin - 1
-            # CRLF: the carriage return belongs to the line end.
-            length -= (length > 0) & (data[np.maximum(ends - 2, 0)] == 13)
-            keep = length > 0
-            short = np.flatnonzero(keep & (length <= 64))
-            for i in short.tolist():
-                keep[i] = bool(bytes(view[begin[i] : begin[i] + length[i]]).strip())
-            starts.append(begin[keep] + offset)
-            sizes.append(length[keep])
-    finally:
-        os.close(file)
+    for offset, view, ends in line_blocks(file):
+        data = np.frombuffer(view, np.uint8)
+        begin = np.concatenate(([0], ends[:-1]))
+        length = ends - begin - 1
+        # CRLF: the carriage return belongs to the line end.
+        length -= (length > 0) & (data[np.maximum(ends - 2, 0)] == 13)
+        keep = length > 0
+        short = np.flatnonzero(keep & (length <= 64))
+        for i in short.tolist():
+            keep[i] = bool(bytes(view[begin[i] : begin[i] + length[i]]).strip())
+        starts.append(begin[keep] + offset)
+        sizes.append(length[keep])
     empty = np.zeros(0, np.int64)
     return np.concatenate(starts or [empty]), np.concatenate(sizes or [empty])
 
 
-def scan_array(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Where the objects of a file that holds one JSON array begin, and their lengths in bytes; (n,) int64 each."""
+def scan_array(file: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the objects of an open file that holds one JSON array begin, and their lengths in bytes; (n,) int64 each."""
     starts, ends, depth = [], [], 0
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as data:
         for token in _TOKENS.finditer(data):
             kind = token[0]
             if kind in (b"{", b"["):
@@ -97,31 +96,35 @@ def scan_array(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     return begin, np.array(ends, np.int64)[: len(begin)] - begin
 
 
-def _one_object(path: str | os.PathLike, head: bytes) -> bool:
+def _one_object(file: int, size: int, head: bytes) -> bool:
     """Whether a file is one object over several lines, as a folder of JSON files holds them."""
     first, newline, rest = head.lstrip().partition(b"\n")
-    if not newline or not rest.strip() or first.rstrip().endswith(b"}") or os.path.getsize(path) > BLOCK:
+    if not newline or not rest.strip() or first.rstrip().endswith(b"}") or size > BLOCK:
         return False
     try:
-        with open(path, "rb") as file:
-            return isinstance(json.loads(file.read().decode("utf-8-sig")), dict)
+        return isinstance(json.loads(os.pread(file, size, 0).decode("utf-8-sig")), dict)
     except (ValueError, RecursionError):
         return False
 
 
 def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a JSONL file, of a JSON array, or the one object of a file, whatever it is called: (starts, lengths), (n,) int64 each."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
-    if not head:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    if head[start:].lstrip().startswith(b"["):
-        return scan_array(path)
-    if head[start:].lstrip().startswith(b"{") and _one_object(path, head[start:]):
-        size = os.path.getsize(path)
-        return np.array([start], np.int64), np.array([size - start], np.int64)
-    starts, sizes = scan_lines(path)
+    """Rows of a JSONL file, of a JSON array, or the one object of a file, whatever it is called: (starts, lengths), (n,) int64 each.
+
+    The file is opened once. Raises OSError.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size, head = os.fstat(file).st_size, os.pread(file, 4096, 0)
+        start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+        if not head:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        if head[start:].lstrip().startswith(b"["):
+            return scan_array(file)
+        if head[start:].lstrip().startswith(b"{") and _one_object(file, size, head[start:]):
+            return np.array([start], np.int64), np.array([size - start], np.int64)
+        starts, sizes = scan_lines(file)
+    finally:
+        os.close(file)
     if start and len(starts) and starts[0] == 0:
         # A byte order mark is not part of the first row.
         starts[0], sizes[0] = start, sizes[0] - start

@@ -4,9 +4,8 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -22,8 +21,7 @@ UNKNOWN_SIZE = 1 << 20
 OPEN_FILES = 256  # the usual limit of a process is 1,024
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A sample's bytes, how many files they are, and their xxh3; or why there are none. `stamps`: of each file, as it was read."""
 
     blobs: list[bytes]

@@ -157,7 +157,8 @@ def melody_notes(score: Score, grid: Grid, notes: Notes, max_notes: int) -> np.n
     track, bar, pitch = notes.track, notes.bar, notes.pitch
     if len(top) < len(notes):
         track, bar, pitch = (column.take(top) for column in (track, bar, pitch))
-    best = int(melodic(score, track, bar, pitch, len(grid.starts)).argmax())
+    values = melodic(score, track, bar, pitch, len(grid.starts))
+    best = values.index(max(values))
     line = top.compress(track == best)[: max_notes + 1]
     count = notes.count.take(line)
     gap = np.empty(len(line), np.int64)
@@ -182,22 +183,27 @@ def skyline(notes: Notes) -> np.ndarray:
     return -np.maximum.reduceat((notes.pitch << 32) - index, first) & 0xFFFFFFFF
 
 
-def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> np.ndarray:
-    """How like a melody each track is, (tracks,): one note at a time, high, present in many bars, varied; or called one.
+def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> list[float]:
+    """How like a melody each track is: one note at a time, high, present in many bars, varied; or called one.
 
     Track, bar and pitch are those of the skyline's notes, (n,) each.
     """
     tracks = len(score.tracks)
-    count = np.bincount(track, minlength=tracks)
-    single = count / (count if len(track) == len(score.track) else np.bincount(score.track, minlength=tracks))
     heard = np.bincount(track * 128 + pitch, minlength=tracks * 128).reshape(tracks, 128)
-    mean = heard.dot(KEYS) / np.maximum(count, 1)
-    height = np.minimum(np.maximum((mean - 48) / 36, 0), 1)
     played = np.bincount(track * bars + bar, minlength=tracks * bars).reshape(tracks, bars)
-    present, varied = (played > 0).sum(1) / bars, np.minimum((heard > 0).sum(1), 8) / 8
-    named = np.array([any(word in t.name.lower() for word in LEAD_NAMES) for t in score.tracks])
-    value = (single + height + present + varied + named + 0.1) * np.where(count >= MELODY_NOTES, 1, 0.1)
-    return np.where(count > 0, value, 0.0)
+    total = np.bincount(score.track, minlength=tracks)
+    counts = (heard.sum(1), total, heard.dot(KEYS), (played > 0).sum(1), (heard > 0).sum(1))
+    values = []
+    # A few numbers a track: Python's own are faster than arrays of them.
+    for about, count, all_notes, pitches, present, varied in zip(score.tracks, *(column.tolist() for column in counts)):
+        if not count:
+            values.append(0.0)
+            continue
+        height = min(max((pitches / count - 48) / 36, 0.0), 1.0)
+        named = any(word in about.name.lower() for word in LEAD_NAMES)
+        value = count / all_notes + height + present / bars + min(varied, 8) / 8 + named + 0.1
+        values.append(value if count >= MELODY_NOTES else value * 0.1)
+    return values
 
 
 def drum_hits(notes: Notes) -> np.ndarray:

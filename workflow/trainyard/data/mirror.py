@@ -1,8 +1,8 @@
 """Raw files copied to a local disk with verification, and annotations rewritten to the copy.
 
-Every file is hashed while it is read and the copy is read back and compared. What is verified is written down line by line
-in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a source whose size
-or time has changed since is copied anew.
+Every file is hashed while it is read, and the copy is read back, block by block as it is written, and compared. What is verified is
+written down line by line in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a
+source whose size or time has changed since is copied anew.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Second look at JSONL files: rows dealt to files, each file hashed while it is written, by threads that need no interpreter."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,27 +13,16 @@ import numpy as np
 import xxhash
 
 from trainyard.data.errors import DataError
-from trainyard.data.forked import beside, can_fork
 from trainyard.data.prefetch import prefetch
-from trainyard.data.row_scan import FORK, RowBlock
+from trainyard.data.row_scan import RowBlock
 
 THREADS = 2  # writing and hashing run without the interpreter's lock; the slicing beside them holds it
 FLUSH = 32 << 20  # bytes of a part after which the disk is set to work, so that little is left for the end
 
 
-@dataclass(frozen=True)
-class Written:
-    """One file that was written: rows, size in bytes and xxh3 (128 bits)."""
-
-    path: Path
-    rows: int
-    size: int
-    xxh3: str
-
-
 @dataclass
 class Part:
-    """One file while it is written: rows, size in bytes and xxh3 (128 bits) so far."""
+    """One file that is written: rows, size in bytes and xxh3 (128 bits) so far."""
 
     path: Path
     rows: int = 0
@@ -63,28 +52,16 @@ class Part:
 
 
 def deal_rows(
-    paths: Sequence[Path], blocks: Sequence[RowBlock], place: Callable[[np.ndarray], np.ndarray], targets: Sequence[Path]
-) -> list[Written]:
+    paths: Sequence[Path], blocks: Iterable[RowBlock], place: Callable[[np.ndarray], np.ndarray], targets: Sequence[Path]
+) -> list[Part]:
     """Write every row of the blocks to the target whose number `place` gives its hash; synced to the disk.
 
-    Rows keep their order and their bytes; the last line of a file gets the newline it lacks. With a second core its process writes
-    every other target: each is hashed from its beginning to its end. Raises DataError when a file has become shorter, OSError.
+    Rows keep their order and their bytes; the last line of a file gets the newline it lacks. Raises DataError when a file
+    has become shorter, OSError.
     """
-    numbers = range(len(targets))
-    if sum(int(block.sizes.sum(dtype=np.int64)) for block in blocks) < FORK or len(targets) < 2 or not can_fork():
-        return _deal_some(paths, blocks, place, targets, numbers)
-    with beside(lambda: _deal_some(paths, blocks, place, targets, numbers[1::2])) as others:
-        parts = dict(zip(numbers[::2], _deal_some(paths, blocks, place, targets, numbers[::2])))
-        parts |= dict(zip(numbers[1::2], others()))
-    return [parts[number] for number in numbers]
-
-
-def _deal_some(
-    paths: Sequence[Path], blocks: Sequence[RowBlock], place: Callable[[np.ndarray], np.ndarray], targets: Sequence[Path], mine: range
-) -> list[Written]:
-    parts = {number: Part(targets[number]) for number in mine}
+    parts = [Part(path) for path in targets]
     with ExitStack() as stack:
-        for part in parts.values():
+        for part in parts:
             part.file = os.open(part.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             stack.callback(os.close, part.file)
         # Left before the files are closed.
@@ -92,10 +69,10 @@ def _deal_some(
         disk = stack.enter_context(ThreadPoolExecutor(1))
         for block, view in prefetch(_read_blocks(paths, blocks)):
             _deal(block, view, place(block.hashes), parts, pool, disk)
-        for part in parts.values():
+        for part in parts:
             part.wait()
-        list(disk.map(os.fsync, [part.file for part in parts.values()]))
-    return [Written(part.path, part.rows, part.size, part.digest.hexdigest()) for part in parts.values()]
+        list(disk.map(os.fsync, [part.file for part in parts]))
+    return parts
 
 
 def _read_blocks(paths: Sequence[Path], blocks: Iterable[RowBlock]) -> Iterator[tuple[RowBlock, memoryview]]:
@@ -126,15 +103,15 @@ def _read(file: int, block: RowBlock, view: memoryview, path: Path) -> None:
 
 
 def _deal(
-    block: RowBlock, view: memoryview, numbers: np.ndarray, parts: Mapping[int, Part], pool: ThreadPoolExecutor, disk: ThreadPoolExecutor
+    block: RowBlock, view: memoryview, numbers: np.ndarray, parts: Sequence[Part], pool: ThreadPoolExecutor, disk: ThreadPoolExecutor
 ) -> None:
-    """Append each row of a block to its part, where that is one of `parts`."""
+    """Append each row of a block to its part."""
     ends = np.cumsum(block.sizes, dtype=np.int64)
     begin = ends - block.sizes
     begin[0] = block.skip
     begin, ends = begin.compress(block.good), ends.compress(block.good)
-    for number, part in parts.items():
-        rows = np.flatnonzero(numbers == number)
+    for number, part in enumerate(parts):
+        rows = np.flatnonzero(numbers == number) if len(parts) > 1 else np.arange(len(numbers))
         if len(rows):
             spans = map(slice, begin.take(rows).tolist(), ends.take(rows).tolist())
             part.append(pool, disk, len(rows), b"".join(map(view.__getitem__, spans)))

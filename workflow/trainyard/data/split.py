@@ -1,5 +1,5 @@
 """Dividing samples: train, validation and test, folds, shards. Every choice comes from hashes and counts, so it is the
-same on any machine, and a group is never divided (but by shards, whose sizes are exact). Memory: some 100 bytes a sample."""
+same on any machine, and a group is never divided (but by shards, whose sizes are exact). Memory: some 50 bytes a sample."""
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence

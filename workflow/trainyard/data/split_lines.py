@@ -10,7 +10,6 @@ Memory: 13 bytes a line and some blocks.
 import fcntl
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from trainyard.data.files import sha256_file, write_json
 from trainyard.data.names import from_text, to_text
 from trainyard.data.refused import write_quarantine
 from trainyard.data.row_scan import scan_files
-from trainyard.data.row_writer import Written, deal_rows
+from trainyard.data.row_writer import Part, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
 from trainyard.data.storage import size
 from trainyard.data.walk import Found, base_folder, walk
@@ -147,12 +146,13 @@ def _work_folder(output: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _describe(part: Written) -> dict[str, Any]:
-    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.xxh3}
+def _describe(part: Part) -> dict[str, Any]:
+    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.digest.hexdigest()}
 
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:
     """A zip archive of each file: the same bytes from the same rows (its one entry has no time of its own)."""
+    import zipfile
 
     def archive(entry: dict[str, Any]) -> None:
         path = work / f"{entry['file']}.zip"

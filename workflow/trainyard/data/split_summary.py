@@ -16,22 +16,27 @@ from trainyard.data.split_file import checksum, in_parts
 def summarise(index: Mapping[str, Sequence], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
     """splits.json, in one pass over the samples."""
     parts, folds = dict[str, _Part](), {f: _Part() for f in range(1, dataset.folds + 1)}
-    whole, inner = _Part(), _Part()
+    whole, inner, groups = _Part(), _Part(), Digests()
     refused = 0
     rows = zip(splits.split, index["label"], index["group"], in_parts(splits.fold), in_parts(splits.inner))
     for name, label, group, fold, is_inner in rows:
         if name == NONE:
             refused += 1
             continue
-        digest = xxhash.xxh3_128_digest(group.encode())
-        for part in (whole, parts.setdefault(name, _Part()), folds.get(fold), inner if is_inner else None):
-            if part is not None:
-                part.add(label, digest)
+        number = groups.add(xxhash.xxh3_128_digest(group.encode()))
+        whole.add(label, number)
+        if name not in parts:
+            parts[name] = _Part()
+        parts[name].add(label, number)
+        if fold:
+            folds[fold].add(label, number)
+        if is_inner:
+            inner.add(label, number)
     total = whole.samples
     known = bool(meta.get("groups_known"))
     names = [s for s in ("all", "train", "validation", "test") if s in parts]
     out: dict[str, Any] = {
-        "format": dataset.format, "samples": total, "refused": refused, "groups": len(whole.groups), "groups_known": known,
+        "format": dataset.format, "samples": total, "refused": refused, "groups": whole.groups, "groups_known": known,
         "seed": dataset.seed, "splits": {s: parts[s].describe(total) for s in names},
     }  # fmt: skip
     if dataset.folds:
@@ -53,16 +58,22 @@ class _Part:
     """Samples of one split, fold or of all of them, counted."""
 
     def __init__(self) -> None:
-        self.samples, self.groups, self.labels = 0, Digests(), Counter[str]()
+        self.samples, self.groups, self.labels = 0, 0, Counter[str]()
+        self._seen = bytearray()
 
-    def add(self, label: str | None, group: bytes) -> None:
+    def add(self, label: str | None, group: int) -> None:
+        """`group`: its number."""
         self.samples += 1
-        self.groups.add(group)
+        if group >= len(self._seen):
+            self._seen.extend(bytes(group + 1))
+        if not self._seen[group]:
+            self._seen[group] = 1
+            self.groups += 1
         if label is not None:
             self.labels[label] += 1
 
     def describe(self, total: int) -> dict[str, Any]:
-        out: dict[str, Any] = {"samples": self.samples, "groups": len(self.groups), "share": round(self.samples / max(total, 1), 4)}
+        out: dict[str, Any] = {"samples": self.samples, "groups": self.groups, "share": round(self.samples / max(total, 1), 4)}
         if 0 < len(self.labels) <= MAX_CLASSES:
             out["labels"] = dict(sorted(self.labels.items()))
             out["balance"] = round(min(self.labels.values()) / max(self.labels.values()), 4)

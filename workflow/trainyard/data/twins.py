@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from trainyard.data.digests import Digests
 from trainyard.data.loading import Loaded, Sample
@@ -33,9 +32,9 @@ class Twins:
             other, where = self._ids[twin], self._splits[twin]
             if where != split:
                 reason = f"same content as '{other}' in {where}; it would leak into {split}"
-                yield sample, replace(content, blobs=[], kind="across", refused=reason)
+                yield sample, content._replace(blobs=[], kind="across", refused=reason)
             elif self._extras is not None and self._extras[twin] != self._extras[row]:
-                yield sample, replace(content, kind="again")
+                yield sample, content._replace(kind="again")
             else:
                 reason = f"same content as '{other}'; one of them is enough"
-                yield sample, replace(content, blobs=[], kind="inside", refused=reason)
+                yield sample, content._replace(blobs=[], kind="inside", refused=reason)

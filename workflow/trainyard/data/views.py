@@ -26,8 +26,8 @@ class View:
 def open_pack(path: str | Path):
     """A pack by its suffix: .safetensors, or .jsonl for chat rows."""
     if str(path).endswith(".jsonl"):
-        # By name: a change of chat.py must not count as a change of every other model's code.
-        return importlib.import_module("trainyard.data.chat").ChatPack(path)
+        # By name: a change of it must not count as a change of every other model's code.
+        return importlib.import_module("trainyard.data.chat_pack").ChatPack(path)
     from trainyard.data.pack import Pack
 
     return Pack(path)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trainyard
 from trainyard.data.decode_worker import HEAD, unpack_arrays
@@ -40,8 +40,7 @@ class Task:
     blobs: list[bytes]
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """The fields of a sample, or why it is refused."""
 
     fixed: dict[str, Any]

@@ -7,6 +7,7 @@ Layout: adapter_config.json and adapter_model.safetensors as peft writes them
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -42,9 +43,11 @@ class Adapter:
             header = read_header(self.path)
         except TensorFileError as error:
             raise AdapterError(str(error)) from None
-        self.tensors, self.metadata, self._start = header.tensors, header.metadata, header.start
+        self.tensors, self.metadata = header.tensors, header.metadata
         self._data = map_data(self.path, header)
         self._arrays = tensors_in(self._data, header)
+        with open(self.path, "rb") as file:
+            self._digest, self._hashed, self._hashing = hashlib.sha256(file.read(header.start)), 0, Lock()
         if not self.tensors:
             raise AdapterError(f"{self.path}: holds no tensors")
         for name, tensor in self.tensors.items():
@@ -114,13 +117,21 @@ class Adapter:
         if "bias" in parts and self.tensors[parts["bias"]].shape != b[:1]:
             raise AdapterError(f"{self.path}: tensor '{parts['bias']}' has shape {self.tensors[parts['bias']].shape}, not {b[:1]}")
 
+    def hash_with(self, module: str) -> None:
+        """Take the file up to the end of a module's tensors into its hash, so that they come from memory once for both."""
+        self._hash_to(max(self.tensors[name].end for name in self.modules[module].values()))
+
+    def _hash_to(self, end: int) -> None:
+        with self._hashing:
+            if end > self._hashed:
+                self._digest.update(self._data[self._hashed : end].data)
+                self._hashed = end
+
     @cached_property
     def sha256(self) -> str:
-        """Of the file as it is merged: the bytes that are mapped already need not be read again."""
-        with open(self.path, "rb") as file:
-            digest = hashlib.sha256(file.read(self._start))
-        digest.update(self._data.data)
-        return digest.hexdigest()
+        """Of the file, as it was mapped and merged."""
+        self._hash_to(len(self._data))
+        return self._digest.hexdigest()
 
     @property
     def base_identity(self) -> str:

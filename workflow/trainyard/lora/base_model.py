@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.config.schema import Base
-from trainyard.data.chat import ChatPack
+from trainyard.data.chat_pack import ChatPack
 from trainyard.data.chat_tokens import ChatTokenizer, EncodedRows, encode_pack
 from trainyard.data.files import write_json
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer

@@ -64,7 +64,6 @@ def merge_adapters(
     if any(output.exists() and output.samefile(adapter.folder) for adapter in adapters):
         raise AdapterError(f"{output}: is one of the adapters to merge; give another folder for the result")
     with ThreadPoolExecutor(threads) as pool:
-        hashes = [pool.submit(getattr, adapter, "sha256") for adapter in adapters]
         try:
             with output_folder(output) as temporary:
                 found = Merge(adapters, shares, recipe, partial(in_order, pool=pool, ahead=2 * threads), say).write(temporary)
@@ -79,10 +78,8 @@ def merge_adapters(
                     **({"density": recipe.density, "seed": recipe.seed} if recipe.on_values else {}),
                     **found,
                     "bytes": (temporary / WEIGHTS).stat().st_size,
-                    "inputs": [
-                        {"folder": str(x.folder), "sha256": h.result(), "bytes": x.path.stat().st_size} for x, h in zip(adapters, hashes)
-                    ],
-                    "same_file": len({h.result() for h in hashes}) < len(hashes),
+                    "inputs": [{"folder": str(x.folder), "sha256": x.sha256, "bytes": x.path.stat().st_size} for x in adapters],
+                    "same_file": len({x.sha256 for x in adapters}) < len(adapters),
                     "configs": compare_configs(adapters),
                 }
                 (temporary / CERTIFICATE).write_text(json_lines(certificate) + "\n", encoding="utf-8")
@@ -134,6 +131,8 @@ class Merge:
         return {**result, **figures, "whole_weights": untouched}
 
     def layer(self, module: str) -> Layer:
+        for adapter in self.adapters:
+            adapter.hash_with(module)
         scales = np.array([adapter.scale(module) for adapter in self.adapters])
         layer = Layer(module, [adapter.factors(module) for adapter in self.adapters], scales, self.shares)
         # A number that is none shows in the products, which are needed anyway.
