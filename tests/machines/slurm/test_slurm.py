@@ -185,7 +185,7 @@ def test_packs_on_a_network_are_read_from_the_disk_of_the_node(cluster, call, un
 
 def test_what_a_job_leaves_behind_ends_with_the_cluster(cluster):
     """Not of the workflow: of the test cluster, whose jobs are processes of this machine."""
-    ask("sbatch", "--wrap", "setsid sleep 1234 & sleep 1234")
+    ask("sbatch", "--output=/dev/null", "--wrap", "setsid sleep 1234 & sleep 1234")
     sleeping = lambda: [pid for pid in cluster.processes() if status(pid).get("Name") == "sleep"]  # noqa: E731
     assert wait_for(lambda: len(sleeping()) == 2, PATIENCE)
     pids = sleeping()
