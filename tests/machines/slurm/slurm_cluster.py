@@ -8,13 +8,14 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import slurm_accounts
-from slurm_processes import ask, end_all, family, wait_for
+from slurm_processes import ask, end_all, family, free_ports, wait_for
 
 PACKAGES = ("slurm-wlm", "slurmctld", "slurmd", "slurm-client", "munge")
 ETC = Path("/etc/slurm")
@@ -70,6 +71,7 @@ class Cluster:
         self.folder, self.cpus, self.accounts = folder, cpus, accounts
         self.name = f"trainyard{os.getpid()}"  # Slurm tells it to every job, by the environment
         self.daemons: dict[str, subprocess.Popen] = {}
+        self._stopping = threading.Event()
         self._forgotten = 0  # jobs up to this number are another test's
 
     def disk(self, node: str) -> Path:
@@ -109,6 +111,13 @@ class Cluster:
         for node in NODES:
             self.start_node(node)
         self._until(lambda: self.state("n1") == self.state("n2") == "idle", "slurmctld")
+        threading.Thread(target=self._keep_slurmctld, daemon=True).start()
+
+    def _keep_slurmctld(self) -> None:
+        """As systemd does: 22.05 may crash when a node comes back, and goes on from its state when it is started again."""
+        while not self._stopping.wait(1):
+            if self.daemons["slurmctld"].poll() is not None:
+                self._daemon("slurmctld", "slurmctld", "-D")
 
     def start_node(self, node: str) -> None:
         self._daemon(node, "slurmd", "-D", "-N", node)
@@ -116,6 +125,7 @@ class Cluster:
     def stop(self) -> None:
         """Nothing of it stays: jobs and what they left first, then the daemons."""
         self._end_jobs()
+        self._stopping.set()
         for daemon in reversed(self.daemons.values()):
             daemon.terminate()
             try:
@@ -154,13 +164,7 @@ class Cluster:
         out.close()
 
     def _until(self, there: Callable[[], bool], what: str) -> None:
-        ended: list[str] = []
-
-        def there_or_over() -> bool:
-            ended.extend(name for name, daemon in self.daemons.items() if daemon.poll() is not None)
-            return bool(ended) or there()
-
-        if not wait_for(there_or_over, 120) or ended:
+        if not wait_for(there, 120):
             said = "\n".join(f"{p.name}: {p.read_text(errors='replace')[-600:]}" for p in sorted(self.folder.glob("*.log")))
             raise RuntimeError(f"{what} did not come up\n{ask('sinfo', '-N', '-l')}{ask('squeue')}\n{said}")
 
@@ -212,16 +216,6 @@ class Cluster:
         daemon = self.daemons[node]
         end_all(lambda: [*([daemon.pid] if daemon.poll() is None else []), *self.processes(node)])
         del self.daemons[node]
-
-
-def free_ports(count: int) -> Sequence[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def ours(path: Path) -> bool:

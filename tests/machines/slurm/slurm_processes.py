@@ -2,9 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def wait_for(there: Callable[[], object], seconds: float, every: float = 0.2) ->
             return False
         time.sleep(every)
     return True
+
+
+def free_ports(count: int) -> Sequence[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def family(marks: Iterable[Iterable[str]], files: Collection[Path] = ()) -> list[int]:

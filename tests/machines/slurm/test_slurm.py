@@ -56,6 +56,7 @@ def test_a_time_limit_and_a_dead_node_in_the_middle_of_training_cost_nothing(clu
     assert wait_for(lambda: "stopped: received SIGTERM" in limited.logs()[0], PATIENCE), "Slurm's warning does not reach the trainer"
     assert wait_for(lambda: cluster.restarts(job) == 1, PATIENCE), "Slurm does not take it back into the queue"
     cluster.start_node("n2")
+    assert wait_for(lambda: cluster.state("n2") == "idle", PATIENCE)
     ask("scontrol", "update", f"jobid={job}", "StartTime=now")  # Slurm lets a requeued job wait for two minutes
 
     assert run.wait(2 * PATIENCE) == 0, run.log()[-3000:]
@@ -184,7 +185,7 @@ def test_packs_on_a_network_are_read_from_the_disk_of_the_node(cluster, call, un
 
 def test_what_a_job_leaves_behind_ends_with_the_cluster(cluster):
     """Not of the workflow: of the test cluster, whose jobs are processes of this machine."""
-    ask("sbatch", "--wrap", "setsid sleep 1234 & sleep 1234")
+    ask("sbatch", "--output=/dev/null", "--wrap", "setsid sleep 1234 & sleep 1234")
     sleeping = lambda: [pid for pid in cluster.processes() if status(pid).get("Name") == "sleep"]  # noqa: E731
     assert wait_for(lambda: len(sleeping()) == 2, PATIENCE)
     pids = sleeping()

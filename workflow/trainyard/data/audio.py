@@ -6,6 +6,7 @@ same numbers as torch.stft, without three seconds of import in every worker of t
 """
 
 import io
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -99,8 +100,8 @@ def decode(data: bytes, seconds: float, middle: bool) -> tuple[np.ndarray, int]:
         x, rate, total = _decode_other(data, seconds, middle, wav)
     if not len(x):
         raise Refused("holds no samples")
-    low, high = float(x.min()), float(x.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
+    low, high = float(np.minimum.reduce(x)), float(np.maximum.reduce(x))
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise Refused("holds values that are not finite")
     if low == high:
         part = f"the {len(x) / rate:.3g} s that would be kept" if len(x) < total else "every sample"
@@ -108,9 +109,7 @@ def decode(data: bytes, seconds: float, middle: bool) -> tuple[np.ndarray, int]:
     peak = max(-low, high)
     if x.dtype == np.float64:
         return (x / peak).astype(np.float32), rate
-    x = x.astype(np.float32, copy=False)
-    x /= np.float32(peak)  # in place: the pages of another array cost more than the arithmetic
-    return x, rate
+    return np.divide(x, np.float32(peak), dtype=np.float32), rate
 
 
 def _check_claims(rate: int, channels: int) -> None:
@@ -122,7 +121,7 @@ def _check_claims(rate: int, channels: int) -> None:
 
 def _kept(frames: int, rate: int, seconds: float, middle: bool) -> tuple[int, int]:
     """First and last sample of what is kept: a little more than asked for, so that the resampler's edge falls outside of it."""
-    wanted = int(np.ceil(seconds * rate)) + 64
+    wanted = math.ceil(seconds * rate) + 64
     start = (frames - wanted) // 2 if middle and frames > wanted else 0
     return start, start + wanted
 

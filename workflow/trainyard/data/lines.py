@@ -16,25 +16,22 @@ SCANS = 16  # files that are looked through at once, two blocks of memory each
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
-def line_blocks(file: int, block: int = BLOCK, *, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, memoryview, np.ndarray]]:
+def line_blocks(file: int, block: int = BLOCK) -> Iterator[tuple[int, memoryview, np.ndarray]]:
     """Whole lines of an open file: (offset of the block, its bytes, ends of its lines), the ends (n,) int64 behind each newline.
 
-    `start` and `stop`: where lines begin, for a part of the file.
     The view is valid until the next but one block is asked for. A line longer than a block makes the buffer grow to hold it;
     a last line without a newline gets one. Memory: two blocks and the longest line.
     """
     # No larger than the file is: to clear megabytes for each of many small files takes longer than to read them.
-    room = min(block + (1 << 16), os.fstat(file).st_size - start + 2)
+    room = min(block + (1 << 16), os.fstat(file).st_size + 2)
     block = min(block, room)
     buffer, other = bytearray(room), bytearray(room)
-    kept, offset = 0, start
-    if start:
-        os.lseek(file, start, os.SEEK_SET)
+    kept, offset = 0, 0
     while True:
         if len(buffer) - kept < block // 2:
             buffer = buffer + bytearray(len(buffer))
         view = memoryview(buffer)
-        count = os.readv(file, [view[kept:] if stop is None else view[kept : kept + max(0, stop - offset - kept)]])
+        count = os.readv(file, [view[kept:]])
         size = kept + count
         if count == 0:
             if not size:

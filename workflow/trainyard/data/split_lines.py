@@ -21,7 +21,7 @@ from trainyard.data.errors import DataError
 from trainyard.data.files import sha256_file, write_json
 from trainyard.data.names import from_text, to_text
 from trainyard.data.refused import write_quarantine
-from trainyard.data.row_scan import scan_files
+from trainyard.data.row_scan import scan_blocks
 from trainyard.data.row_writer import Part, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
 from trainyard.data.storage import size
@@ -67,7 +67,8 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     paths = [base_folder(source) / from_text(f) for f in files]
     _check_output(paths, output)
     before = [_stamp(p) for p in paths]
-    blocks, broken = scan_files(paths, seed)
+    broken: list[tuple[int, int]] = []
+    blocks = list(scan_blocks(paths, seed, broken))
     quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in broken]
     place = _borders([b.hashes for b in blocks], shards, eval_fraction, source)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
