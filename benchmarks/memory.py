@@ -14,7 +14,7 @@ from bench import SCRIPTS, command, scratch, verdict
 ROWS = {"suite": "s", "dataset": "d", "format": "chat", "group": {"field": "house"}, "shards": 6, "validation": 0.01, "test": 0.01}
 FILES = {"suite": "s", "dataset": "d", "format": "audio", "group": {"parent": 1}}
 TEXT = "a house of four rooms, each of which can be reached, on a site of eight by twelve metres, within its budget; " * 9
-LIMITS = {"index": 200, "split": 64, "copy": 96}  # bytes a sample
+LIMITS = {"index": 240, "split": 64, "copy": 128}  # bytes a sample
 
 
 def write_rows(folder: Path, count: int) -> Path:
