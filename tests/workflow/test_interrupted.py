@@ -116,10 +116,11 @@ def test_the_second_ctrl_c_ends_at_once_without_a_traceback(yard, terminal):
 
 def test_a_deadline_in_the_config_stops_every_attempt_and_without_it_the_next_call_goes_on(yard):
     config = (*TOY, "deadline=0.03m", "tensorboard=true")  # two seconds: gone while torch is imported or soon after
-    done = snakemake(yard.folder, *yard.targets, "--retries", "1", "--configfile", yard.overlay, config=config)
+    done = snakemake(yard.folder, *yard.targets, "--retries", "2", "--configfile", yard.overlay, config=config)
     assert done.returncode == 1 and not (yard.folder / RUN / "train.json").exists()
     attempts = [p.read_text() for p in sorted((yard.folder / LOG).parent.glob("als-fold1.2*.log"))]
-    assert "stopped: the deadline of " in attempts[-2] and "run again to go on" in attempts[-2]
+    # The first attempt may have come some steps far: then the second makes no progress, and it is the third that gives up.
+    assert any("stopped: the deadline of " in text and "run again to go on" in text for text in attempts[-3:-1])
     assert "gave up: the attempt before made no progress (the deadline of " in attempts[-1]
     done = snakemake(yard.folder, *yard.targets, "--configfile", yard.overlay, config=(*TOY, "tensorboard=true"))
     assert done.returncode == 0
