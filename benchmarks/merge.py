@@ -129,7 +129,8 @@ def time_in_process(place: Path, rounds: int = 5) -> None:
         "best rank 8": call(lambda: merge_adapters(folders, output / "merged", rank=8, threads=2)),
     }
     results = measure(cases, rounds, empty)
-    goals = [Goal("exact", "limit, rank 48", at_most=2.5), Goal("best rank 8", "limit, rank 8", at_most=4)]
+    goals = [Goal("exact", "limit, rank 48", at_most=2.5), Goal("best rank 8", "limit, rank 48", at_most=4)]
+    goals.append(Goal("best rank 8", "limit, rank 8", at_most=4))  # the harder one: what only the smaller result costs
     report("7B-like, files to files, certificate and SHA-256 of all files included", results, "limit, rank 48", goals)
     # On a machine that others use too, processor time is the steadier figure: waiting for a turn is not in it.
     for case, limit, most in (("exact", "limit, rank 48", 2.5), ("best rank 8", "limit, rank 8", 4)):
