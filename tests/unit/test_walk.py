@@ -111,12 +111,12 @@ def test_a_folder_without_permission_is_named_and_a_root_without_is_an_error() -
 
 
 def test_loops_and_deep_links_end(tmp_path: Path) -> None:
-    tree(tmp_path / "root", 2, 1)
-    (tmp_path / "root" / "d0" / "up").symlink_to("..")
-    (tmp_path / "root" / "d0" / "self").symlink_to("self")
-    (tmp_path / "root" / "d1" / "out").symlink_to("../../..")
-    (tmp_path / "root" / "d1" / "there and back.wav").symlink_to("../../root/d0/0.wav")
-    found = {f.path: f.refused for f in walk(tmp_path / "root", everything)}
+    tree(tmp_path / "songs", 2, 1)
+    (tmp_path / "songs" / "d0" / "up").symlink_to("..")
+    (tmp_path / "songs" / "d0" / "self").symlink_to("self")
+    (tmp_path / "songs" / "d1" / "out").symlink_to("../../..")
+    (tmp_path / "songs" / "d1" / "there and back.wav").symlink_to("../../songs/d0/0.wav")
+    found = {f.path: f.refused for f in walk(tmp_path / "songs", everything)}
     assert set(found) == {"d0/0.wav", "d0/self", "d1/0.wav", "d1/out/", "d1/there and back.wav"}
     assert (
         found["d1/there and back.wav"] is None and found["d0/self"] == "link to nothing" and "outside the root" in (found["d1/out/"] or "")

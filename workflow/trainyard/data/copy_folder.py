@@ -1,6 +1,5 @@
 """Where a local copy is made: a folder beside its outputs that outlives a kill, and the move into place at the end."""
 
-import fcntl
 import os
 import shutil
 from collections import Counter
@@ -12,6 +11,7 @@ from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
 from trainyard.data.sources import MountGone
 from trainyard.data.storage import free_bytes, size
+from trainyard.data.work_folder import held
 
 WORK = ".copy"
 
@@ -20,15 +20,8 @@ WORK = ".copy"
 def work_folder(output: Path) -> Iterator[Path]:
     """`output/.copy`, for one process at a time. It stays when the work was only interrupted (a kill, Ctrl+C, a mount that is gone)
     and goes when the block ends well or with any other error. Raises DataError when another process is in it."""
-    output.mkdir(parents=True, exist_ok=True)
-    work = output / WORK
-    work.mkdir(exist_ok=True)
-    lock = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{output}: another copy_to_local.py is writing there; wait for it or give another --output-dir") from None
+    busy = f"{output}: another copy_to_local.py is writing there; wait for it or give another --output-dir"
+    with held(output / WORK, busy) as work:
         try:
             yield work
         except (KeyboardInterrupt, MountGone):
@@ -38,8 +31,6 @@ def work_folder(output: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[str, str]) -> None:

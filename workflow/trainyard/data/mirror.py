@@ -7,10 +7,8 @@ source whose size or time has changed since is copied anew.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +23,7 @@ from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
 from trainyard.data.storage import free_bytes, size
 from trainyard.data.walk import Found, walk
+from trainyard.data.work_folder import held_empty
 
 RECORD = "copied.jsonl"
 HALF = ".copying"
@@ -82,7 +81,11 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
         )
     folder = SourceFolder(source, max_bytes, BLOCK)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
-    with _half_copies(local) as half, open(local / RECORD, "a", encoding="utf-8") as log, ThreadPoolExecutor(threads) as pool:
+    with (
+        held_empty(local / HALF, f"{local}: another copy_to_local.py is writing there; wait for it or give another --local-root") as half,
+        open(local / RECORD, "a", encoding="utf-8") as log,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         if log.tell() and not _ends_in_newline(local / RECORD):
             log.write("\n")  # behind the half line of a kill
         jobs = (pool.submit(_copy_one, folder, local, half / str(i), f, record.get(f.path)) for i, f in enumerate(files))
@@ -100,26 +103,6 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
     return result
-
-
-@contextlib.contextmanager
-def _half_copies(local: Path) -> Iterator[Path]:
-    """A folder for files that are not whole yet, for one process at a time; what a killed one left there goes first."""
-    half = local / HALF
-    half.mkdir(exist_ok=True)
-    lock = os.open(half, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise DataError(f"{local}: another copy_to_local.py is writing there; wait for it or give another --local-root") from None
-    try:
-        for leftover in half.iterdir():
-            leftover.unlink()
-        yield half
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-        os.close(lock)
 
 
 def _local_words(local: Path, error: OSError, done: int) -> str:

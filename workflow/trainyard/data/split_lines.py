@@ -7,12 +7,9 @@ in depends on its bytes, the seed and the other rows, not on names or the order 
 Memory: 13 bytes a line and some blocks.
 """
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from trainyard.data.row_writer import Part, deal_rows
 from trainyard.data.shards import HashBorders, select_ranks, shard_edges
 from trainyard.data.storage import size
 from trainyard.data.walk import Found, base_folder, walk
+from trainyard.data.work_folder import held_empty
 
 ENDINGS = (".jsonl", ".ndjson")
 NO_ROW = "the line is not a JSON object: it does not begin with { and end with }"
@@ -72,7 +70,9 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in broken]
     place = _borders([b.hashes for b in blocks], shards, eval_fraction, source)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
-    with _work_folder(output) as work:
+    with held_empty(
+        output / ".split", f"{output}: another split_dataset.py is writing there; wait for it or give another --output"
+    ) as work:
         parts = deal_rows(paths, blocks, place.place, [work / name for name in names])
         if [_stamp(p) for p in paths] != before:
             raise DataError(f"{source}: changed while it was divided; run again when it is at rest")
@@ -123,28 +123,6 @@ def _check_output(paths: list[Path], output: Path) -> None:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _work_folder(output: Path) -> Iterator[Path]:
-    """An empty folder for what is half done, removed in the end, whatever happens; a killed run's is emptied by the next."""
-    output.mkdir(parents=True, exist_ok=True)
-    work = output / ".split"
-    work.mkdir(exist_ok=True)
-    lock = os.open(work, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{output}: another split_dataset.py is writing there; wait for it or give another --output") from None
-        for leftover in work.iterdir():
-            leftover.unlink()
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work)
-    finally:
-        os.close(lock)
 
 
 def _describe(part: Part) -> dict[str, Any]:
