@@ -2,8 +2,10 @@
 """Batches of 16 samples, shuffled, from a pack: beside an array in memory, a .pt file a sample, HF datasets, and decoding anew.
 
   .bench/bin/python benchmarks/batches.py
-A sample is the log-mel spectrogram of a clip of five seconds (431 frames of 64 bands, 110 KB). One thread, everything in the page
-cache. The last table is the trainer's own path: a model's `collate` on a pack and on the same arrays in memory.
+A sample is the log-mel spectrogram of a clip of five seconds (431 frames of 64 bands), in float16 as the local copy packs it, for every
+rival; and once more in float32, 110 KB, to compare. Everything is in the page cache. Every rival may use all cores. A batch from a pack
+is what models are given: `gather`; one from memory is the same of an array. The last table is the trainer's own path: a model's
+`collate` on a pack and on the same arrays in memory.
 """
 
 import argparse
@@ -13,23 +15,22 @@ import os
 import sys
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from bench import REPOSITORY, Goal, call, measure, report, scratch  # noqa: E402
-from decode import RATE, SECONDS, recording  # noqa: E402
+import numpy as np
+import torch
+from bench import REPOSITORY, Goal, call, measure, report, scratch
+from decode import RATE, SECONDS, recording
 
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
-from trainyard.config.architectures import ARCHITECTURES  # noqa: E402
-from trainyard.config.features import AudioFeatures  # noqa: E402
-from trainyard.data.audio import clip_features  # noqa: E402
-from trainyard.data.pack import Pack, PackWriter  # noqa: E402
-from trainyard.data.views import open_view  # noqa: E402
+from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.features import AudioFeatures
+from trainyard.data.audio import clip_features
+from trainyard.data.pack import Pack, PackWriter
+from trainyard.data.views import open_view
+from trainyard.models.gather import gather
 
 SAMPLES, FRAMES, MELS, BATCH = 1024, 431, 64, 16
+PACKED = "float16"  # what a local copy of recordings holds
 FEATURES = AudioFeatures(sample_rate=RATE, seconds=SECONDS, n_fft=2048, hop=512, mels=MELS)
 
 
@@ -37,16 +38,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="default %(default)s")
     rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with scratch() as folder:
-        met = [batches(folder, rounds), trainer(folder, rounds)]
+        met = [batches(folder, rounds, PACKED), batches(folder, rounds, "float32"), trainer(folder, rounds)]
     return 0 if all(met) else 1
 
 
-def batches(folder: Path, rounds: int) -> bool:
+def batches(folder: Path, rounds: int, kind: str) -> bool:
     rng = np.random.default_rng(0)
-    mels = rng.standard_normal((SAMPLES, FRAMES, MELS)).astype(np.float32)
-    pack = write(folder / "mel.safetensors", mels)
+    mels = rng.standard_normal((SAMPLES, FRAMES, MELS)).astype(kind)
+    pack = write(folder / f"mel-{kind}.safetensors", mels)
     for i, mel in enumerate(mels):
         torch.save(torch.from_numpy(mel).clone(), folder / f"{i}.pt")
     order = rng.permutation(SAMPLES).reshape(-1, BATCH)
@@ -66,8 +67,9 @@ def batches(folder: Path, rounds: int) -> bool:
 
     few = SAMPLES // BATCH // 16  # decoding anew: a part of the batches, its time scaled
     cases = {
-        "RAM": scaled(each(lambda rows: torch.from_numpy(mels[rows]), often), 1 / 16),
-        "pack": scaled(each(lambda rows: torch.from_numpy(pack.fixed("mel")[rows]), often), 1 / 16),
+        "RAM": scaled(each(lambda rows: gather(mels, rows), often), 1 / 16),
+        "RAM, one thread": scaled(each(lambda rows: torch.from_numpy(mels[rows]), often), 1 / 16),
+        "pack": scaled(each(lambda rows: gather(pack.fixed("mel"), rows), often), 1 / 16),
         ".pt a sample": each(lambda rows: torch.stack([torch.load(folder / f"{i}.pt", weights_only=True) for i in rows]), lists),
         "our decode and mel": scaled(each(ours, order[:few]), len(order) / few),
     }
@@ -81,16 +83,15 @@ def batches(folder: Path, rounds: int) -> bool:
         )
         goals.append(Goal("pack", at_least=1000, than="soundfile and librosa mel"))
     if importlib.util.find_spec("datasets"):
-        stored = hugging_face(folder / "hf", mels)
+        stored = hugging_face(folder / f"hf-{kind}", mels)
         cases["HF datasets"] = each(lambda rows: stored[rows]["mel"], lists)
         goals.append(Goal("pack", at_least=15, than="HF datasets"))
     else:
         print("peers are not installed and left out; `make benchmarks` installs them", file=sys.stderr)
     for run in cases.values():
         run()  # pages, imports
-    return report(
-        f"{len(order)} shuffled batches of {BATCH} × 110 KB (≥ 0.8 × RAM is ≤ 1.25 × its time)", measure(cases, rounds), "RAM", goals
-    )
+    title = f"{len(order)} shuffled batches of {BATCH} × {mels[0].nbytes / 1000:.0f} KB, {kind} (≥ 0.8 × RAM is ≤ 1.25 × its time)"
+    return report(title, measure(cases, rounds), "RAM", goals if kind == PACKED else [])
 
 
 def librosa_mels(recordings: list[bytes]):
@@ -126,7 +127,7 @@ def hugging_face(folder: Path, mels: np.ndarray):
     import datasets
 
     datasets.disable_progress_bars()
-    columns = datasets.Features({"mel": datasets.Array2D(mels.shape[1:], "float32")})
+    columns = datasets.Features({"mel": datasets.Array2D(mels.shape[1:], str(mels.dtype))})
     datasets.Dataset.from_dict({"mel": list(mels)}, features=columns).save_to_disk(folder)
     return datasets.load_from_disk(folder).with_format("torch")
 

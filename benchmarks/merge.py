@@ -22,7 +22,7 @@ import numpy as np
 from bench import SCRIPTS, Goal, Run, call, command, measure, print_table, report, scratch, verdict, warm
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from trainyard.lora.allocator import keep_freed_memory
+from trainyard.host.allocator import keep_freed_memory
 from trainyard.lora.merge import merge_adapters
 
 LAYERS, WIDTH, RANK, COUNT = 32, 4096, 8, 6

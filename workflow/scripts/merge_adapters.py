@@ -66,7 +66,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is removed
 
     from trainyard.data.chat_tokens import refuse_absent
-    from trainyard.lora.allocator import keep_freed_memory
+    from trainyard.host.allocator import keep_freed_memory
     from trainyard.lora.losses import validation_losses
     from trainyard.lora.merge import merge_adapters
     from trainyard.lora.samples import training_samples

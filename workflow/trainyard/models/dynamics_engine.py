@@ -15,6 +15,7 @@ from trainyard.config.architectures import DynamicsOptions
 from trainyard.data.audio import colour
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
+from trainyard.models.gather import gather
 from trainyard.models.layers import group_norm
 from trainyard.models.spectrogram import statistics_rows
 
@@ -55,8 +56,8 @@ class DynamicsEngine(TrainyardModel):
         rows = items[:, 0]
         frames = np.asarray(pack.fixed("frames"))[rows].astype(np.int64)
         return {
-            "colour": torch.from_numpy(colour(pack.fixed("mel")[rows])),
-            "loudness": torch.from_numpy(np.array(pack.fixed("loudness")[rows])),
+            "colour": torch.from_numpy(colour(gather(pack.fixed("mel"), rows).numpy())),
+            "loudness": gather(pack.fixed("loudness"), rows),
             "frames": torch.from_numpy(frames),
             "weight": torch.from_numpy(frames.astype(np.float32)),
         }

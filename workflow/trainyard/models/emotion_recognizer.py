@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainyard.config.architectures import EmotionOptions
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
+from trainyard.models.gather import gather
 from trainyard.models.layers import SampleDropout
 from trainyard.models.spectrogram import blocks, centred, centred_spread, hide_bands, mean_and_max, real_steps
 
@@ -56,7 +57,7 @@ class EmotionRecognizer(TrainyardModel):
         return {
             "mel": torch.from_numpy(np.stack(clips)),
             "frames": torch.from_numpy(frames.astype(np.int64)),
-            "label": torch.from_numpy(np.asarray(pack.fixed("label"))[rows].astype(np.int64)),
+            "label": gather(pack.fixed("label"), rows),
             "weight": torch.ones(len(rows)),
         }
 

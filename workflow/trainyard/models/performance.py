@@ -19,6 +19,7 @@ from trainyard.config.architectures import PerformanceOptions
 from trainyard.data.paired import score_parts
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
+from trainyard.models.gather import gather
 from trainyard.models.layers import SampleDropout, Transformer, halved
 from trainyard.models.spectrogram import blocks, centred, centred_spread, hide_bands, mean_and_spread, real_steps, statistics_rows
 
@@ -69,17 +70,17 @@ class PerformanceModel(TrainyardModel):
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
         """mel (n, frames, mels), frames (n,), notes (n, notes, 5), note_count (n,), scores (n, dims), weight (n,): dims"""
         rows = items[:, 0]
-        take = lambda name: torch.from_numpy(np.array(pack.fixed(name)[rows]))  # noqa: E731
-        batch = {"scores": take("scores"), "weight": torch.full((len(rows),), float(len(self.names)))}
+        batch = {"scores": gather(pack.fixed("scores"), rows), "weight": torch.full((len(rows),), float(len(self.names)))}
         if "audio" in self.reads:
-            batch["frames"] = take("frames").long()
+            batch["frames"] = gather(pack.fixed("frames"), rows).long()
             clips = [centred(pack.fixed("mel")[r], int(n)) for r, n in zip(rows, batch["frames"])]
             if seeds is not None and self.options.mask_mels:
                 for clip, seed in zip(clips, seeds):
                     hide_bands(clip, self.options.mask_mels, np.random.default_rng(seed))
             batch["mel"] = torch.from_numpy(np.stack(clips))
         if "midi" in self.reads:
-            batch["notes"], batch["note_count"] = take("notes"), take("note_count").long()
+            batch["notes"] = gather(pack.fixed("notes"), rows)
+            batch["note_count"] = gather(pack.fixed("note_count"), rows).long()
         return batch
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:

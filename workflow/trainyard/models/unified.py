@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainyard.data.predictions import PartOutput
 from trainyard.models.base import TrainyardModel
 from trainyard.models.base_extractor import BaseExtractor
+from trainyard.models.gather import gather
 
 HIDDEN = 128
 CONTRAST = 4.0  # what is left of a clip without its mean colour is small; this brings it near unit size
@@ -71,14 +72,14 @@ class UnifiedModel(TrainyardModel):
         """video (n, cameras, frames, 3, h, w), uint8; position (n, 3); label (n,). In training the three colours of a
         sample change places at random: paths have no colour."""
         rows = np.asarray(items)[:, 0]
-        video = pack.fixed("video")[rows]  # a list of rows is a copy, not a map
+        video = gather(pack.fixed("video"), rows)
         if seeds is not None:
             for i, seed in enumerate(seeds):
-                video[i] = video[i][:, :, np.random.default_rng(int(seed)).permutation(3)]
+                video[i] = video[i][:, :, torch.from_numpy(np.random.default_rng(int(seed)).permutation(3))]
         return {
-            "video": torch.from_numpy(video),
-            "position": torch.from_numpy(pack.fixed("positions")[rows, -1]),
-            "label": torch.from_numpy(pack.fixed("label")[rows]),
+            "video": video,
+            "position": gather(pack.fixed("positions"), rows)[:, -1],
+            "label": gather(pack.fixed("label"), rows),
             "weight": torch.ones(len(rows)),
         }
 
