@@ -112,7 +112,7 @@ def test_each_kind_of_out_of_memory_is_known_and_nothing_else():
                   RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
                   OSError(errno.ENOMEM, "Cannot allocate memory")):  # fmt: skip
         assert is_out_of_memory(error), error
-    for other in (RuntimeError("shape mismatch"), ValueError("out of memory"), KeyError("x")):
+    for other in (RuntimeError("shape mismatch"), RuntimeError("could not create a primitive"), ValueError("out of memory"), KeyError("x")):
         assert not is_out_of_memory(other), other
 
 

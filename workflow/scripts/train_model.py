@@ -47,7 +47,8 @@ def main() -> int:
         parser.error("give --settings, or --promotion with --slot")
     attempt_log(args.log)
     thread_limit(args.threads)
-    by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
+    if not args.memory_mb:
+        by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
 
     from trainyard.config.deadline import read_deadline
     from trainyard.config.jobs import read_settings

@@ -20,6 +20,7 @@ from trainyard.train.memory import MemoryLadder, is_out_of_memory
 from trainyard.train.optimizer import AdamW
 from trainyard.train.order import epoch_order, item_seeds, step_ends, steps_an_epoch
 from trainyard.train.progress import Heartbeat, Scalars, tell_nobody
+from trainyard.train.saved import check_snapshot, snapshot_of, take_up
 from trainyard.train.schedule import rate_at
 from trainyard.train.state import State
 from trainyard.train.stopping import StopFlag, Stopped
@@ -227,10 +228,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._tick()
-        tensors = {f"model.{k}": v for k, v in self.model.trainable_state().items()}
-        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
         best = Snapshot(self.best, {"epoch": self.state.best_epoch}) if self.best is not None else None
-        self.store.save(self.state.step, Snapshot(tensors, {**self.state.as_json(), "threads": torch.get_num_threads()}), best)
+        self.store.save(self.state.step, snapshot_of(self.model, self.optimizer, self.state), best)
         self._saved_at, self._saved_step = time.monotonic(), self.state.step
 
     def _resume(self) -> None:
@@ -242,10 +241,7 @@ class Trainer:
             self._save()
             return
         snapshot, best = found
-        self.state = State.from_json(snapshot.state)
-        torch.set_num_threads(snapshot.state["threads"])  # another number of threads sums in another order: other bits
-        self.model.load_trainable_state({k: v.to(self.device) for k, v in _below("model.", snapshot).items()})
-        self.optimizer.load_tensors(_below("optimizer.", snapshot))
+        self.state = take_up(snapshot, self.model, self.optimizer, self.device)
         # Copies: the file they are mapped from is removed in time.
         self.best = {k: v.to(self.device, copy=True) for k, v in best.tensors.items()} if best else None
         self._saved_step = self.state.step
@@ -253,16 +249,7 @@ class Trainer:
             self.say(f"resuming at step {self.state.step} of {self.steps} (epoch {self.state.epoch + 1})")
 
     def _check(self, snapshot: Snapshot) -> None:
-        """Raise ValueError (KeyError, TypeError) when a checkpoint is of another model, or of no training."""
-        State.from_json(snapshot.state)
-        if type(threads := snapshot.state["threads"]) is not int or threads < 1:
-            raise ValueError(f"not the state of a training: threads is {threads!r:.40}")
-        self.optimizer.check(_below("optimizer.", snapshot))
-        ours = {name: tuple(t.shape) for name, t in self.model.trainable_state().items()}
-        theirs = {name: tuple(t.shape) for name, t in _below("model.", snapshot).items()}
-        for name in ours.keys() | theirs.keys():
-            if ours.get(name) != theirs.get(name):
-                raise ValueError(f"of another model: '{name}' is {theirs.get(name)} in it, {ours.get(name)} here")
+        check_snapshot(snapshot, self.model, self.optimizer)
 
     def _leave_if_asked(self) -> None:
         if self.stop.requested():
@@ -285,10 +272,6 @@ class Trainer:
             validation_loss=None if validation is None or math.isnan(validation) else validation,
             last_checkpoint=self._saved_step,
         )
-
-
-def _below(prefix: str, snapshot: Snapshot) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in snapshot.tensors.items() if k.startswith(prefix)}
 
 
 def batches_of(n: int, size: int) -> list[slice]:

@@ -7,6 +7,7 @@ found once, and a run that is killed and resumed takes every step with the size 
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,10 @@ from typing import Any, TypeVar
 import torch
 
 from trainyard.data.files import write_json
+from trainyard.host.allocator import give_freed_memory_back
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc", "bad allocation")
+VAGUE = ("could not create a primitive", "could not create a memory object")  # oneDNN's words for several failures, this among them
 T = TypeVar("T")
 KINDS = ("training", "evaluation")
 
@@ -25,10 +28,11 @@ class OutOfMemory(RuntimeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA, MPS and CPU say it differently."""
+    """CUDA, MPS and CPU say it differently; where this process is held to a cap, a vague word counts as well."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in WORDS)
+    words = WORDS + VAGUE if _held() else WORDS
+    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in words)
 
 
 def halve(micro_batch: int) -> int:
@@ -92,6 +96,14 @@ def free_cached(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def _held() -> bool:
+    if sys.platform != "linux":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
+
+
 def hold_to(megabytes: int) -> int | None:
     """Let this process keep at most that much memory of its own; beyond it allocations fail, where the kernel would kill.
 
@@ -115,6 +127,7 @@ def hold_to(megabytes: int) -> int | None:
         limit = (megabytes << 20) + now["VmData"] - held
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        give_freed_memory_back()  # before the limit, which counts what the allocator keeps
         resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
     except (OSError, ValueError):
         return None
