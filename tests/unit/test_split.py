@@ -213,3 +213,9 @@ def test_the_command_says_the_same_in_a_fresh_process_with_another_hash_seed(tmp
 def test_split_needs_no_torch() -> None:
     code = "import trainyard.data.split, trainyard.data.split_lines, trainyard.data.index, sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_where_everything_is_refused_the_commonest_reason_is_said():
+    index = make_index(list("abcde")) | {"refused": ["torn", "empty", "torn", "torn", "empty"]}
+    with pytest.raises(DataError, match="all 5 samples are refused; 3 of them: torn"):
+        split_samples(index, dataset())

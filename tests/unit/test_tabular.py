@@ -87,9 +87,31 @@ def test_a_table_without_header_gets_numbered_columns(tmp_path):
     assert next(table_rows(years)) == {"who": "A", "2019": "1", "2020": "2", "2021": "3"}
 
 
+def test_row_names_without_a_heading_are_a_column_and_no_feature(tmp_path):
+    rows = "".join(f'"{i}",{i * 7 % 11},{"fm"[i % 2]},{i % 3}\n' for i in range(1, 30))
+    table = write(tmp_path / "t.csv", '"age","sex","ill"\n' + rows)
+    assert next(table_rows(table)) == {"row": "1", "age": "7", "sex": "m", "ill": "1"}
+    context = table_context(table, {"label": {"column": "ill"}})
+    assert context["numeric"] == ["age"] and "row" in context["ignored"]
+    twice = write(tmp_path / "u.csv", '"row","sex","ill"\n' + rows)
+    assert next(table_rows(twice)) == {"row name": "1", "row": "7", "sex": "m", "ill": "1"}
+
+
+@pytest.mark.parametrize("gap", [" ", "   "])
+def test_blanks_divide_numbers_and_not_prose(tmp_path, gap):
+    table = write(tmp_path / "t.csv", f"{gap}age ill\n" + "".join(f"{gap}{i / 7:.3e}{gap}{i % 2}{gap}\n" for i in range(9)))
+    assert list(table_rows(table))[1] == {"age": "1.429e-01", "ill": "1"}
+    prose = write(tmp_path / "u.csv", "what was said\nit rains today\nit does not\nso it goes\n")
+    assert next(table_rows(prose)) == {"what was said": "it rains today"}
+
+
 @pytest.mark.parametrize(
     ("data", "settings", "message"),
     [
+        ("3,2,yes,no\n" + "1,2,3,4,5,6\n" * 3, {}, "first line has 4 cells, all others have 6"),
+        ("a title\n" + "1,2,3,4,5,6\n" * 3, {}, "first line has 1 cells, all others have 6"),
+        (b"\x1f\x8b\x08\0\0\0", {}, "a gzip archive: unpack it"),
+        ("a/b\n1/2\n2/3\n", {"label": {"column": "a/b"}}, "it has one column: is its delimiter"),
         ("a,b,a\n1,2,3\n", {}, "two columns are called 'a' .columns 1 and 3."),
         ("", {}, "empty"),
         (",,\n,,\n", {}, "delimiters only"),

@@ -2,6 +2,7 @@
 same on any machine, and a group is never divided (but by shards, whose sizes are exact). Memory: some 50 bytes a sample."""
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +38,9 @@ def split_samples(index: Mapping[str, Sequence], dataset: Dataset) -> Splits:
     n = len(index["id"])
     good = np.fromiter((reason is None for reason in index["refused"]), bool, n)
     rows, chosen = np.flatnonzero(good), good.tobytes()
+    if n and not len(rows):
+        reason, times = Counter(index["refused"]).most_common(1)[0]
+        raise DataError(f"nothing is left to divide: all {n:,} samples are refused; {times:,} of them: {reason}")
     names, member = number(group for group, kept in zip(index["group"], chosen) if kept)
     out = Splits(Coded(NONE, n), np.zeros(n, np.int16), np.zeros(n, bool), np.zeros(n, np.int32))
     if dataset.folds:

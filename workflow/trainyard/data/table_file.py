@@ -1,5 +1,5 @@
-"""Reading a table as text, whatever wrote it: byte order marks, UTF-16, old code pages, comma, semicolon, tab or bar,
-decimal commas, no header, trailing delimiters, rows of the wrong length."""
+"""Reading a table as text, whatever wrote it: byte order marks, UTF-16, old code pages, comma, semicolon, tab, bar or blanks,
+decimal commas, no header, row names without a heading (as R writes them), trailing delimiters, rows of the wrong length."""
 
 import codecs
 import csv
@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +17,8 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 CELL_WITH_COMMA = re.compile(r'(^|[;\t|"\n])\s*[+-]?\d+,\d+\s*($|[;\t|"\r\n])')
 YEAR = re.compile(r"(19|20)\d\d")
+ROW_NAMES = ("row", "row name", "name of the row")  # what a column of row names is called that has no heading
+FIRST_ROWS = 50  # that show whether the first line is their header
 BAD_ROW = ""  # key under which a row says what is wrong with it as a whole
 
 
@@ -63,22 +65,25 @@ class Table:
         if not head.strip():
             raise TableError(f"{path}: the table is empty")
         if "\0" in head:
-            raise TableError(f"{path}: not a text table (it holds zero bytes); export it as CSV")
+            packed = "a gzip archive: unpack it" if _begins(path, b"\x1f\x8b") else "it holds zero bytes; export it as CSV"
+            raise TableError(f"{path}: not a text table ({packed})")
         delimiter = _delimiter(head)
         # Only a table that is not divided by commas can have them inside its numbers.
         self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
         stream.seek(0)
-        self._cells = csv.reader(stream, delimiter=delimiter)
+        self._cells = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter == " ")
         first = next((row for row in self._lines() if any(cell.strip() for cell in row)), None)
         if first is None:
             raise TableError(f"{path}: the table holds delimiters only")
         names = [cell.strip().lstrip("\ufeff") for cell in first]
-        self._first: list[list[str]] = []
-        if _is_data(names, self.decimal):
-            self._first, names = [first], [f"column{i + 1}" for i in range(len(first))]
+        self._first = list(islice(self._lines(), FIRST_ROWS))
+        headed = not _is_data(names, self.decimal)
+        if not headed:
+            self._first, names = [first, *self._first], [f"column{i + 1}" for i in range(len(first))]
         while names and not names[-1]:
             names.pop()  # trailing delimiters
         self.columns = [name or f"column{i + 1}" for i, name in enumerate(names)]
+        self._fit(headed)
         self._refuse_twins()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -93,6 +98,19 @@ class Table:
                 quote = f"; a quote in it is not closed and takes {lines} more lines with it" if lines else ""
                 row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns{quote}"
             yield row
+
+    def _fit(self, headed: bool) -> None:
+        """Give the row names a column when only they lack a heading. Raises TableError when the first line fits none of the others."""
+        rows = [_filled(cells) for cells in self._first[0 if headed else 1 :] if any(cell.strip() for cell in cells)]
+        width, widths = len(self.columns), {len(cells) for cells in rows}
+        if len(rows) < 3 or len(widths) != 1 or max(widths) <= width:
+            return
+        if not headed or max(widths) > width + 1:
+            raise TableError(
+                f"{self.path}: its first line has {width} cells, all others have {max(widths)}: it is no header of theirs; "
+                "remove it, or let it name every column"
+            )
+        self.columns.insert(0, next(name for name in ROW_NAMES if name not in self.columns))
 
     def _lines(self) -> Iterator[list[str]]:
         try:
@@ -139,22 +157,42 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
+def _begins(path: Path, magic: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _filled(cells: list[str]) -> list[str]:
+    """The cells without the empty ones at the end."""
+    end = next((i for i in range(len(cells), 0, -1) if cells[i - 1].strip()), 0)
+    return cells[:end]
+
+
 def _delimiter(head: str) -> str:
-    """The delimiter that divides the first rows most alike, and into most columns."""
+    """The delimiter that divides the first rows most alike, and into most columns; blanks only where they divide numbers."""
     lines = head.splitlines()
     if len(lines) > 1 and not head.endswith(("\n", "\r")):
         lines.pop()  # cut in the middle
     best, score = ",", (0.0, 1)
     for delimiter in ",;\t|":
         try:
-            rows = [row for row in csv.reader(io.StringIO("\n".join(lines[:50])), delimiter=delimiter) if row]
+            rows = [row for row in csv.reader(io.StringIO("\n".join(lines[:FIRST_ROWS])), delimiter=delimiter) if row]
         except csv.Error:
             continue
         width = len(rows[0]) if rows else 0
         alike = sum(len(row) == width for row in rows) / max(len(rows), 1)
         if width > 1 and (alike, width) > score:
             best, score = delimiter, (alike, width)
-    return best
+    return " " if score[1] == 1 and _divided_by_blanks(lines[:FIRST_ROWS]) else best
+
+
+def _divided_by_blanks(lines: list[str]) -> bool:
+    """Whether blanks divide all lines into as many cells, and most cells below the first are numbers: prose is no table."""
+    rows = [_filled(row) for row in csv.reader(lines, delimiter=" ", skipinitialspace=True)]
+    rows = [row for row in rows if row]
+    cells = [cell for row in rows[1:] for cell in row]
+    numbers = sum(parse_number(cell) is not None or is_missing(cell) for cell in cells)
+    return len({len(row) for row in rows[1:]}) == 1 and len(rows[-1]) > 1 and numbers > 0.5 * len(cells)
 
 
 def _is_data(cells: list[str], decimal: str) -> bool:

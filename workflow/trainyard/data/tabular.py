@@ -55,7 +55,10 @@ def table_context(path: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
         else:
             context[kind][name] = detail
     if not context["numeric"] and not context["categorical"]:
-        raise TableError(f"{path}: no column is left to learn from; ignored: {context['ignored'] or 'none'}")
+        hint = "; it has one column: is its delimiter another than comma, semicolon, tab, bar or blank?"
+        raise TableError(
+            f"{path}: no column is left to learn from; ignored: {context['ignored'] or 'none'}{hint if len(table.columns) == 1 else ''}"
+        )
     return {**context, "decimal": table.decimal, "rows": rows}
 
 
