@@ -35,6 +35,19 @@ def test_fields_may_be_nested_and_objects_become_compact_json():
     assert (found["prompt"], found["answer"]) == ("Plan it", '{"site":[1,2],"name":"ö"}')
 
 
+@pytest.mark.parametrize(
+    ("context", "prompt"),
+    [("a, b, c", "Sort these.\n\na, b, c"), ("", "Sort these."), (None, "Sort these."), ([3, 1], "Sort these.\n\n[3,1]")],
+)
+def test_a_context_is_put_behind_the_prompt_where_there_is_one(context, prompt):
+    fields = {"prompt": "instruction", "context": "input", "answer": "output"}
+    row = {"instruction": "Sort these.", "input": context, "output": "done"}
+    assert read(row, fields)["prompt"] == prompt
+    assert read({k: v for k, v in row.items() if k != "input"}, fields)["prompt"] == "Sort these."
+    with pytest.raises(Refused, match="field 'input' is not text but int"):
+        read(row | {"input": 3}, fields)
+
+
 def test_patterns_cut_prompt_and_answer_out_of_one_field_across_lines():
     row = {"code": "###Instruction: make\na list\n###Output: [1,\n2]"}
     fields = {"prompt": "code", "prompt_pattern": "Instruction: (.*)\n###Output", "answer": "code", "answer_pattern": "###Output: (.*)"}

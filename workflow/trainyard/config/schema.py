@@ -54,7 +54,9 @@ class Dataset(Frozen):
     label: ValueRule | None = Field(None, description="where a sample's label is")
     group: ValueRule | None = Field(None, description="what must never be split: singer, song, patient, house")
     annotations: str | None = Field(None, description="file of annotations below the root (JSONL, JSON or CSV)")
-    fields: dict[str, str] = Field({}, description="names of fields in the rows: chat: prompt, answer; paired: audio, midi, scores")
+    fields: dict[str, str] = Field(
+        {}, description="names of fields in the rows: chat: prompt, context behind it, answer, or messages; paired: audio, midi, scores"
+    )
     validation: float = Field(0.15, gt=0, lt=0.9, description="share of the groups for validation")
     test: float = Field(0.15, gt=0, lt=0.9, description="share of the groups for the test")
     folds: int = Field(0, ge=0, le=100, description="folds of cross-validation; 0 for one split")

@@ -11,7 +11,7 @@ from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
 MISSING = object()
-FIELDS = ("prompt", "prompt_pattern", "answer", "answer_pattern", "messages")
+FIELDS = ("prompt", "prompt_pattern", "context", "answer", "answer_pattern", "messages")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
 
 
@@ -20,8 +20,10 @@ class ChatReader:
 
     `context["fields"]` says where they are: `prompt` and `answer` name fields (dotted for nested ones); with
     `prompt_pattern` or `answer_pattern` the first group of that regular expression (`.` matches newlines too) is cut
-    out of the field; `messages` names a list of {"role", "content"} (or {"from", "value"}) whose last answer is the
-    answer. Without `fields`, `messages` is tried first, then `prompt` and `answer`. Objects become compact JSON text.
+    out of the field; `context` names a field that is put behind the prompt, after an empty line, in rows where it holds
+    something (Alpaca's input, Dolly's context); `messages` names a list of {"role", "content"} (or {"from", "value"})
+    whose last answer is the answer. Without `fields`, `messages` is tried first, then `prompt` and `answer`. Objects
+    become compact JSON text.
     """
 
     def __init__(self, features: Any, root: Path, context: dict):
@@ -44,7 +46,7 @@ class ChatReader:
         if messages:
             before, prompt, answer = _conversation(field_of(row, messages), messages)
         else:
-            before, prompt, answer = [], self._text(row, "prompt"), self._text(row, "answer")
+            before, prompt, answer = [], self._text(row, "prompt") + self._context(row), self._text(row, "answer")
         length = len(prompt) + len(answer) + sum(len(turn["content"]) for turn in before)
         if length > self.features.max_chars:
             raise Refused(f"{length} characters, more than max_chars {self.features.max_chars}")
@@ -61,6 +63,12 @@ class ChatReader:
         if not text.strip():
             raise Refused(f"the {name} (field '{field}') is empty")
         return text
+
+    def _context(self, row: dict) -> str:
+        field = self.fields.get("context")
+        value = look_up(row, field, None) if field else None
+        text = "" if value is None else as_text(value, str(field)).strip()
+        return f"\n\n{text}" if text else ""
 
     def meta(self) -> dict:
         return {"format": "chat"}
