@@ -2,23 +2,35 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .attempts import Attempt
+from .book import Book
 from .manifest import Manifest
 from .settings import ExecutorSettings
 
-if TYPE_CHECKING:
-    from .executor import Executor
-
 _GRACE = 5.0  # seconds between TERM and KILL for a job that is cancelled
+
+
+class Office(Protocol):
+    """What a desk asks of the executor that it stands in."""
+
+    lock_: Any
+    book: Book
+    home: Path
+
+    def command(self, attempt: Attempt) -> str: ...
+    def envvars(self) -> dict[str, str]: ...
+    def note(self, text: str, warning: bool = False) -> None: ...
+    def stir(self) -> None: ...
+    def broken(self, problem: Exception) -> None: ...
 
 
 class ExecutorDesk:
     """`directory`: where jobs run on a shared filesystem; None: each in a copy of the sources (`manifest`). `lock` is the book's, not the
     base class's."""
 
-    def __init__(self, executor: "Executor", settings: ExecutorSettings, directory: str | None, manifest: Manifest | None, shared: bool):
+    def __init__(self, executor: Office, settings: ExecutorSettings, directory: str | None, manifest: Manifest | None, shared: bool):
         self._executor, self.lock, self.book = executor, executor.lock_, executor.book
         self.note, self.stir, self.broken = executor.note, executor.stir, executor.broken
         self._same = {
