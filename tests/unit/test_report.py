@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_fixture import PLAN, Tree, write_results  # type: ignore[import-not-found]
+from report_fixture import PLAN, Tree, metric, write_results
 from trainyard.report import numbers, words
 from trainyard.report.charts.gantt import _lanes
 from trainyard.report.charts.svg import Scale, tag
@@ -157,7 +157,7 @@ def test_what_the_merge_gains_is_sure_only_where_its_interval_says_so(page):
 
 def test_rows_that_were_too_long_are_shown(tmp_path):
     t = Tree(tmp_path)
-    t.run("housebrain", "m", "m-shard01", "lora", [t.metric("answer", "tokens", "nll", 0.1, 3, 1)])
+    t.run("housebrain", "m", "m-shard01", "lora", [metric("answer", "tokens", "nll", 0.1, 3, 1)])
     path = tmp_path / "housebrain" / "runs" / "m-shard01" / "metrics.json"
     metrics = json.loads(path.read_text())
     metrics["meta_info"]["report"] = {"rows_too_long": {"shard-01.jsonl": 3}}
@@ -229,7 +229,7 @@ def test_hostile_names_reasons_and_paths_stay_text(tmp_path):
     t = Tree(tmp_path)
     t.dataset("aimedres", "als", "tabular", labels=(EVIL, "b"), refused=((EVIL, EVIL), ("caf\udce9.wav", "bad")), notes=(EVIL,))
     folder = "<script>alert(1)<"  # a folder's name cannot hold a slash
-    t.run("aimedres", EVIL, folder, "tabular_mlp", [t.metric(EVIL, "class", "auc", 0.8, 0.5, 0.7, names=(EVIL, EVIL))], notes=(EVIL,))
+    t.run("aimedres", EVIL, folder, "tabular_mlp", [metric(EVIL, "class", "auc", 0.8, 0.5, 0.7, names=(EVIL, EVIL))], notes=(EVIL,))
     t.failed("aimedres", EVIL + "2", EVIL + "2", EVIL, log=EVIL)
     t.json(
         "aimedres/preflight/x.json",
@@ -298,7 +298,7 @@ def test_broken_files_are_named_and_cost_nothing_else(tmp_path, content):
     t = Tree(tmp_path)
     t.dataset("kmidi", "lakh", "midi", labels=("a", "b"))
     for name in ("good", "bad"):
-        t.run("kmidi", name, name, "i3d", [t.metric("x", "class", "accuracy", 0.9, 0.2, 0.5)])
+        t.run("kmidi", name, name, "i3d", [metric("x", "class", "accuracy", 0.9, 0.2, 0.5)])
         t.predictions("kmidi", name, "x", 2)
     t.finish("done")
     for path in (
@@ -361,7 +361,7 @@ def test_hundreds_of_runs(tmp_path):
     for m in range(25):
         for fold in range(1, 11):
             t.run(
-                "aimedres", f"m{m}", f"m{m}-fold{fold}", "tabular_mlp", [t.metric("x", "class", "auc", 0.7 + m / 125, 0.5, 0.75)], fold=fold
+                "aimedres", f"m{m}", f"m{m}-fold{fold}", "tabular_mlp", [metric("x", "class", "auc", 0.7 + m / 125, 0.5, 0.75)], fold=fold
             )
     t.finish("done")
     found = collect(tmp_path)
