@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from floor_plans import plan_pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainyard.baselines.chat import baselines
@@ -15,13 +16,9 @@ from trainyard.config.load import load_config
 from trainyard.data.chat import ChatReader
 from trainyard.data.chat_pack import ChatPack, ChatWriter
 from trainyard.data.chat_tokens import ChatTokenizer, encode_pack
-from trainyard.data.generate.plans import generate
 from trainyard.data.refused import Refused
 from trainyard.data.views import View
-from trainyard.lora.plan_check import check_answer, geometry_faults
-from trainyard.lora.plan_words import explain_answer, explain_unasked
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
-from trainyard.report.floor_plan import floor_plan_svg, plan_facts
 
 
 def read(row, fields=None, **features):
@@ -143,140 +140,12 @@ def test_a_failed_writing_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def plan_pack(folder, rows=120, builder="base"):
-    generate(folder, 3, builder=builder, rows=rows)
-    reader = ChatReader(ChatFeatures(), folder, {})
-    with ChatWriter(folder / "train.jsonl") as writer:
-        for i, line in enumerate((folder / "plans.jsonl").read_bytes().splitlines()):
-            writer.add({}, {"id": str(i), "group": json.loads(line)["house"], **reader.read([line], {})[1]})
-    return ChatPack(folder / "train.jsonl")
-
-
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plans")
     pack = plan_pack(folder)
     write_tokenizer(train_tokenizer(pack.texts("prompt") + pack.texts("answer"), 400), folder, 512)
     return pack, folder
-
-
-def test_generated_plans_are_right_and_repeatable(plans, tmp_path):
-    pack, folder = plans
-    for answer in pack.texts("answer"):
-        assert check_answer(answer, answer) == dict.fromkeys(("valid_json", "schema", "geometry", "brief", "cost"), True)
-    generate(tmp_path, 3, builder="base", rows=120)
-    assert (tmp_path / "plans.jsonl").read_bytes() == (folder / "plans.jsonl").read_bytes()
-    assert len(set(pack.texts("prompt"))) > 60 and len({*zip(pack.texts("prompt"), pack.texts("answer"))}) == len(pack) == 120
-    houses = [json.loads(line) for line in (folder / "plans.jsonl").read_text().splitlines()]
-    for row in houses:  # a house is its site, rooms and finish: the group that must not be split
-        site = json.loads(row["answer"])["site"]
-        assert f"{site[0]}x{site[1]}" in row["house"]
-
-
-def plan():
-    room = lambda name, box, door: {"name": name, "box": box, "area": box[2] * box[3], "door": door}  # noqa: E731
-    rooms = [room("hall", [0, 0, 1, 4], "outside"), room("bed1", [1, 0, 3, 2], "hall"), room("bath", [1, 2, 3, 2], "hall")]
-    return {"site": [4, 4], "rooms": rooms, "area": 16, "rate": 2, "cost": 32, "budget": 40, "fits": True}
-
-
-def changed(**paths):
-    found = plan()
-    for path, value in paths.items():
-        *place, last = path.split("__")
-        at = found
-        for part in place:
-            at = at[int(part) if part.isdigit() else part]
-        at[int(last) if last.isdigit() else last] = value
-    return found
-
-
-@pytest.mark.parametrize(
-    "wrong, failing",
-    [
-        ({}, set()),
-        ({"rooms__1__box": [1, 0, 3, 3], "rooms__1__area": 9}, {"geometry"}),  # overlaps the bath
-        ({"rooms__1__box": [2, 0, 3, 2]}, {"geometry"}),  # leaves the site
-        ({"rooms__1__area": 7}, {"geometry"}),
-        ({"rooms__0__door": "bed1"}, {"geometry"}),  # nobody gets in
-        ({"rooms__2__door": "attic"}, {"geometry"}),
-        ({"rooms__2__name": "study"}, {"brief"}),
-        ({"cost": 33}, {"cost"}),
-        ({"fits": False}, {"cost"}),
-        ({"budget": 30, "fits": False}, {"cost"}),  # not the budget that was asked for
-        ({"fits": 1}, {"schema", "geometry", "brief", "cost"}),
-        ({"rooms": []}, {"schema", "geometry", "brief", "cost"}),
-        ({"area": 16.0}, {"schema", "geometry", "brief", "cost"}),
-    ],
-)
-def test_each_fault_of_a_plan_fails_its_own_check(wrong, failing):
-    checks = check_answer(json.dumps(changed(**wrong)), json.dumps(plan()))
-    assert {name for name, passed in checks.items() if not passed} == failing
-
-
-@pytest.mark.parametrize(
-    "wrong, rule, why",
-    [
-        ({}, None, ""),
-        ({"rooms__1__box": [1, 0, 3, 3], "rooms__1__area": 9}, "no rooms overlap", "bath overlaps bed1"),
-        ({"rooms__1__box": [2, 0, 3, 2]}, "rooms fit the site", "bed1 lies outside the site"),
-        ({"rooms__1__area": 7}, "areas add up", "bed1 is 6 m², not 7"),
-        ({"rooms__0__door": "bed1"}, "every room can be reached", "bath cannot be reached, bed1 cannot be reached"),
-        ({"rooms__2__name": "study"}, "what was asked for", "bath is missing, study was not asked for"),
-        ({"cost": 33}, "cost", "cost 33, not 32"),
-        ({"fits": False}, "cost", "a cost of 32 is within 40"),
-        ({"budget": 30, "fits": False}, "cost", "budget 30, not 40"),
-        ({"area": 16.0}, "schema", "a value is of the wrong kind"),
-    ],
-)
-def test_people_are_told_which_rule_a_plan_breaks_and_how(wrong, rule, why):
-    answer, reference = json.dumps(changed(**wrong)), json.dumps(plan())
-    words, checks = explain_answer(answer, reference), check_answer(answer, reference)
-    broken = {name: said for name, said in words.items() if said != "yes"}
-    assert why in broken.get(rule, "") and broken.get(rule, "no: ").startswith("no: ")
-    # Words and figures never disagree.
-    geometry = ("rooms fit the site", "no rooms overlap", "areas add up", "every room can be reached")
-    parts = {"valid_json": ["valid JSON"], "schema": ["schema"], "geometry": geometry, "brief": ["what was asked for"], "cost": ["cost"]}
-    assert checks == {part: all(words.get(name) == "yes" for name in names) for part, names in parts.items()}
-    assert plan_facts(plan()) == [("site", "4 × 4 m"), ("area", "16 m²"), ("cost", "32 at 2 a m²"), ("budget", "40: 8 to spare")]
-
-
-def test_a_plan_that_nobody_asked_for_is_held_to_its_own_rate_and_budget():
-    assert set(explain_unasked(json.dumps(plan())).values()) == {"yes"}
-    assert "what was asked for" not in explain_unasked(json.dumps(plan()))
-    assert explain_unasked(json.dumps(changed(rate=3)))["cost follows from its rate and budget"] == "no: cost 32, not 48"
-    assert explain_unasked(json.dumps(changed(rooms__1__area=7)))["areas add up"].startswith("no: bed1")
-    assert explain_unasked("no plan")["valid JSON"].startswith("no: ") and explain_unasked("[1]") == {"valid JSON": "yes"}
-
-
-def test_people_are_told_what_is_no_plan_at_all():
-    reference = json.dumps(plan())
-    assert explain_answer("{", "plain words") == {}
-    assert explain_answer(reference[:-1], reference)["valid JSON"].startswith("no: Expecting")
-    assert explain_answer("{" * 100_000, reference)["valid JSON"].startswith("no: ")
-    assert explain_answer("3", reference) == {"valid JSON": "no: neither an object nor a list"}
-    assert "not rooms" in explain_answer('{"rooms": []}', reference)["schema"]
-    assert explain_answer("[1]", '{"a": 1}') == {"valid JSON": "yes"}
-
-
-def test_other_answers_are_asked_for_json_only_where_the_reference_is():
-    assert check_answer("{}", "plain words") == {}
-    assert check_answer("words", '{"a": 1}') == {"valid_json": False}
-    assert check_answer("[2]", '{"a": 1}') == {"valid_json": True}
-    assert check_answer("{" * 100_000, json.dumps(plan()))["valid_json"] is False
-    assert geometry_faults(changed(rooms__1__box=[1, 0, 3, 3])) != []
-
-
-def test_a_plan_is_drawn_and_its_text_cannot_break_out():
-    evil = plan()
-    evil["rooms"][1]["name"] = evil["rooms"][1]["name"] + "<script>"
-    drawing = floor_plan_svg(evil)
-    assert "<script" not in drawing and "bed1&lt;script&gt;" in drawing
-    assert drawing.count('class="door"') == 3 and "6 m²" in drawing
-    import xml.etree.ElementTree as ElementTree
-
-    ElementTree.fromstring(drawing)
-    with pytest.raises(ValueError, match="not a plan"):
-        floor_plan_svg({"rooms": [{}]})
 
 
 def test_numbers_and_values_are_tokens_of_their_own(plans):

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snakemake_logger_plugin_trainyard.forecast import Forecast, Planned, makespan, planned_runs
+from snakemake_logger_plugin_trainyard.forecast import Forecast
 from snakemake_logger_plugin_trainyard.jobs import Job
+from snakemake_logger_plugin_trainyard.makespan import makespan
+from snakemake_logger_plugin_trainyard.sources import Planned, planned_runs
 from snakemake_logger_plugin_trainyard.words import span
 
 HOME = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from report_fixture import Tree
+from report_fixture import Tree, metric
 from tiny_bases import chat_pack, make_base
 from trainyard.config.architectures import LoraOptions
 from trainyard.dag import Files, Jobs, Params
@@ -74,10 +74,10 @@ def merged_seeds(folder: Path, seeds: int) -> str:
         chosen = {"name": "average", "role": "merge", "figures": {"loss": LOSSES[seed - 1]}, "state": "passed", "reason": ""}
         accepted = {"accepted": "average", "shown": "average", "reason": "", "candidates": [chosen], "against": rivals}
         t.json(f"housebrain/merged/hb-seed{seed}/accepted.json", accepted)
-        metric = t.metric("answer", "tokens", "nll", LOSSES[seed - 1], 3.0, 1.5, 500, 9)
+        entry = metric("answer", "tokens", "nll", LOSSES[seed - 1], 3.0, 1.5, 500, 9)
         name = f"hb-merged-seed{seed}"
         t.json(f"housebrain/merged/hb-seed{seed}/metrics.json",
-               {"suite": "housebrain", "run": name, "model": "hb-merged", "state": "done", "metrics": [metric], "run_info": {},
+               {"suite": "housebrain", "run": name, "model": "hb-merged", "state": "done", "metrics": [entry], "run_info": {},
                 "train_info": {}, "meta_info": {"settings": {"fold": 0}}, "headline": None, "notes": []})  # fmt: skip
     report = collect(folder)
     (model,) = [m for m in report.models if m.name == "hb-merged"]

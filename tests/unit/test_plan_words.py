@@ -2,38 +2,16 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+from plan_inputs import HOME, jobs_of, machines, train
 from trainyard.config.command_line import read_config
-from trainyard.config.machines import Machines
 from trainyard.dag.jobs import Jobs
 from trainyard.plan.make import make_plan
 from trainyard.plan.tasks import list_tasks, measured
 from trainyard.plan.words import following, lines
 from trainyard.report.collect import collect
 from trainyard.report.plan_view import plan_view
-
-HOME = Path(__file__).parents[2]
-
-
-def machines(**found: dict) -> Machines:
-    return Machines.model_validate({"machines": found})
-
-
-def jobs_of(*words: str) -> Jobs:
-    return Jobs(read_config(HOME, [], list(words)), HOME)
-
-
-def train(results: Path, suite: str, run: str, hours: float, host: str, ended: datetime, **more) -> None:
-    folder = results / suite / "runs" / run
-    folder.mkdir(parents=True, exist_ok=True)
-    info = {
-        "run_info": {"host": host, "finished": ended.strftime("%Y-%m-%dT%H:%M:%SZ")},
-        "train_info": {"seconds": 3600 * hours, "epochs": 50, "bytes": 0},
-        **more,
-    }
-    (folder / "train.json").write_text(json.dumps(info))
 
 
 def test_hours_of_a_gpu_on_a_machine_without_one_are_a_warning(tmp_path):
@@ -75,7 +53,7 @@ def test_a_preflight_that_contradicts_the_owners_is_told(tmp_path):
 def test_a_promoted_run_took_what_came_after_its_short_training(tmp_path):
     (tmp_path / "mono_to_3d").mkdir()
     (tmp_path / "mono_to_3d/promotion.json").write_text(json.dumps({"from_epochs": 10, "to_epochs": 50}))
-    train(tmp_path, "mono_to_3d", "promoted-1", 5, "x", datetime.now(UTC), meta_info={"report": {"promoted": {}}})
+    train(tmp_path, "mono_to_3d", "promoted-1", 5, "x", ended=datetime.now(UTC), meta_info={"report": {"promoted": {}}})
     found = measured(tmp_path, "mono_to_3d", "promoted-1")
     assert found and found.hours == pytest.approx(4) and found.epochs == 40
     slot = next(t for t in list_tasks(jobs_of("suites=mono_to_3d", "scale=full"), tmp_path, done=True) if t.run == "promoted-1")
@@ -100,9 +78,9 @@ def test_the_report_shows_where_and_when_runs_ran_and_the_speeds_of_the_next_pla
     now = datetime.now(UTC) + timedelta(hours=1)
     # On a all take twice as long; one of b's runs is done on a third machine.
     for run in by_machine["a"]:
-        train(tmp_path, "kmidi", run["run"], 2 * run["hours"], "box-a", now + timedelta(hours=2 * (run["start"] + run["hours"])))
+        train(tmp_path, "kmidi", run["run"], 2 * run["hours"], "box-a", ended=now + timedelta(hours=2 * (run["start"] + run["hours"])))
     stray = by_machine["b"][0]
-    train(tmp_path, "kmidi", stray["run"], 7, "a laptop", now + timedelta(hours=7))
+    train(tmp_path, "kmidi", stray["run"], 7, "a laptop", ended=now + timedelta(hours=7))
     planned = collect(tmp_path).plan
     assert planned is not None
     assert planned.began[("kmidi", by_machine["a"][0]["run"])] == pytest.approx(0, abs=0.01)

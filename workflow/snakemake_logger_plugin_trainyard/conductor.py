@@ -11,11 +11,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_trainyard.dryrun import dryrun_lines
 from snakemake_logger_plugin_trainyard.events import Tracker
-from snakemake_logger_plugin_trainyard.forecast import Forecast, Outlook, planned_runs
+from snakemake_logger_plugin_trainyard.forecast import Forecast, Outlook
 from snakemake_logger_plugin_trainyard.heartbeat import Heartbeat, read_heartbeat
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.plan import SNAKEMAKE_LOGGER, PlanFilter
 from snakemake_logger_plugin_trainyard.screen import Screen
+from snakemake_logger_plugin_trainyard.sources import planned_runs
 from snakemake_logger_plugin_trainyard.summary import Summary
 from snakemake_logger_plugin_trainyard.table import end_lines, nothing_lines
 from snakemake_logger_plugin_trainyard.terminal import Terminal

@@ -12,6 +12,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from snakemake_logger_plugin_trainyard.ending import end_jobs
 from snakemake_logger_plugin_trainyard.jobs import Job, Notice
 from snakemake_logger_plugin_trainyard.messages import plain_message
 from snakemake_logger_plugin_trainyard.plan import LAST, NOTHING
@@ -93,44 +94,8 @@ class Tracker:
         return [job for job in self.real if job.state in states]
 
     def close(self, at: float) -> None:
-        """The call is over: what ran was interrupted, what waited was skipped, because of what."""
-        for job in self.real:
-            if job.state in ("running", "retrying"):
-                job.state, job.finished = "interrupted", at
-                job.reason = job.reason or ("stopped by the user" if self.stopping else "Snakemake ended before it did")
-        blame: dict[int, Job | None] = {}
-        for job in self.real:
-            if job.state == "waiting":
-                cause = self._cause(job.jobid, blame)
-                job.state = "skipped"
-                if cause is not None:
-                    job.reason = f"needs {cause.label}, which {'failed' if cause.state == 'failed' else 'was interrupted'}"
-                else:
-                    job.reason = "not reached before the end"
-
-    def _cause(self, jobid: int, known: dict[int, Job | None]) -> Job | None:
-        """The failed job that a job waits for, however far up."""
-        stack, order = [jobid], []
-        while stack:  # no recursion: a DAG may be deep
-            current = stack.pop()
-            if current in known:
-                continue
-            known[current] = None
-            order.append(current)
-            stack += [d for d in self.jobs[current].depends if d in self.jobs]
-        changed = True
-        while changed:
-            changed = False
-            for current in reversed(order):
-                if known[current] is None:
-                    for other in self.jobs[current].depends:
-                        job = self.jobs.get(other)
-                        cause = job if job and job.state in ("failed", "interrupted") else known.get(other)
-                        if cause is not None:
-                            known[current] = cause
-                            changed = True
-                            break
-        return known[jobid]
+        """The call is over."""
+        end_jobs(self.jobs, at, stopped=self.stopping is not None)
 
     # One method an event.
 

@@ -1,9 +1,5 @@
 """How long jobs will take, and with them the rest of the DAG: from what they took before, never from a guess dressed as a figure."""
 
-import csv
-import heapq
-import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +7,14 @@ from statistics import median
 from typing import Any
 
 from snakemake_logger_plugin_trainyard.jobs import Job
-from snakemake_logger_plugin_trainyard.readable import setting_changes
+from snakemake_logger_plugin_trainyard.makespan import makespan
+from snakemake_logger_plugin_trainyard.sources import Planned, benchmark_seconds, foreseen_seconds, more_epochs, train_seconds
 from snakemake_logger_plugin_trainyard.words import span
 
 # How far off each source was found to be, as factors on its figure: the same job before; its rule's others; its owners' word.
 BEFORE = (0.8, 1.25)
 ALIKE = (0.4, 2.5)
 STATED = (0.6, 1.6)
-SIMULATED = 3000  # jobs; above, the sum over the cores is as good
 
 
 @dataclass(frozen=True)
@@ -32,16 +28,6 @@ class Estimate:
     @property
     def middle(self) -> float:
         return (self.low * self.high) ** 0.5 if self.low > 0 else self.high / 2
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What the configuration says of a run: hours that its owners state; its model, or those that a promoted run may go on with; and
-    how much of such a model's time it takes."""
-
-    hours: float | None
-    models: tuple[str, ...] = ()
-    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,21 +81,21 @@ class Forecast:
         return None
 
     def _own(self, job: Job) -> Estimate | None:
-        seconds = _benchmark(job.benchmark)
+        seconds = benchmark_seconds(job.benchmark)
         if seconds is None:
             seconds = self.took.get(job.key)
         training = job.rule.startswith("train") and job.suite and job.run
         if training:
             # Whatever was timed last may have been the rest of an interrupted training; its own file counts all of it.
-            whole = _train_seconds(self.results / str(job.suite), str(job.run))
+            whole = train_seconds(self.results / str(job.suite), str(job.run))
             seconds = max((s for s in (seconds, whole) if s is not None), default=None)
         if seconds is not None:
-            scale = _more_epochs(job.why)
+            scale = more_epochs(job.why)
             return Estimate(seconds * scale * BEFORE[0], seconds * scale * BEFORE[1], "before")
         planned = self.planned.get((job.suite, job.run)) if training else None
         if planned is None:
             return None
-        foreseen = [f for model in planned.models if (f := _foreseen(self.results / str(job.suite) / "preflight" / f"{model}.json"))]
+        foreseen = [f for model in planned.models if (f := foreseen_seconds(self.results / str(job.suite) / "preflight" / f"{model}.json"))]
         if foreseen and len(foreseen) == len(planned.models):
             low, high = max(low for low, _ in foreseen), max(high for _, high in foreseen)
             return Estimate(low * planned.share, high * planned.share, "preflight")
@@ -148,110 +134,3 @@ class Forecast:
             low[job.jobid], high[job.jobid] = own
         wall = (makespan(left, low, cores, elsewhere), makespan(left, high, cores, elsewhere))
         return Outlook(wall, (sum(low.values()), sum(high.values())), known, unknown)
-
-
-def makespan(jobs: list[Job], seconds: dict[int, float], cores: int, elsewhere: bool = False) -> float:
-    """Wall time if jobs start as soon as their inputs and cores are there; longest first. Running ones hold their cores already.
-    `elsewhere`: each job counts as one of `cores`."""
-    cores = max(1, cores)
-    width = {job.jobid: 1 if elsewhere else min(job.threads, cores) for job in jobs}
-    if len(jobs) > SIMULATED:
-        work = sum(seconds[j.jobid] * width[j.jobid] for j in jobs) / cores
-        return max([work, *seconds.values()])
-    ids = {job.jobid for job in jobs}
-    needs = {job.jobid: {d for d in job.depends if d in ids} for job in jobs}
-    wanted_by: dict[int, list[int]] = {}
-    for jobid, others in needs.items():
-        for other in others:
-            wanted_by.setdefault(other, []).append(jobid)
-    ready = [(job.state != "running", -seconds[job.jobid], job.jobid) for job in jobs if not needs[job.jobid]]
-    heapq.heapify(ready)
-    running: list[tuple[float, int]] = []
-    now, free = 0.0, cores
-    while ready or running:
-        later = []
-        while ready:
-            entry = heapq.heappop(ready)
-            threads = width[entry[2]]
-            if threads <= free:
-                free -= threads
-                heapq.heappush(running, (now + seconds[entry[2]], entry[2]))
-            else:
-                later.append(entry)
-        for entry in later:
-            heapq.heappush(ready, entry)
-        if not running:
-            break
-        now, jobid = heapq.heappop(running)
-        free += width[jobid]
-        for other in wanted_by.get(jobid, []):
-            needs[other].discard(jobid)
-            if not needs[other]:
-                heapq.heappush(ready, (True, -seconds[other], other))
-    return now
-
-
-def planned_runs(config: dict[str, Any], home: str | None) -> dict[tuple, Planned]:
-    """What the suites say of their runs, by (suite, run); empty where the configuration is not Trainyard's."""
-    try:
-        from trainyard.config import list_runs, list_slots, load_config
-
-        loaded = load_config(config, Path(home or "."))
-        found = {}
-        for run in list_runs(loaded) + list_slots(loaded):
-            suite = loaded.suites[run.suite]
-            models = tuple(dict.fromkeys(r.model for r in run.of or (run,)))
-            # A promoted run goes on from where its short training ended.
-            share = suite.promote.to_epochs / suite.promote.from_epochs - 1 if run.of and suite.promote else 1.0
-            hours = [suite.models[m].hours for m in models]
-            known = max((h for h in hours if h), default=None) if all(hours) else None
-            found[run.suite, run.name] = Planned(known * share if known else None, models, share)
-        return found
-    except Exception:
-        return {}
-
-
-def _benchmark(path: str | None) -> float | None:
-    """Mean seconds of Snakemake's benchmark table."""
-    if not path:
-        return None
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            values = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return sum(values) / len(values) if values else None
-
-
-def _train_seconds(suite: Path, run: str) -> float | None:
-    """Seconds that a training took with all its attempts; of a promoted run, those after its short training."""
-    try:
-        train = _read_json(suite / "runs" / run / "train.json")
-        seconds = float(train["train_info"]["seconds"])
-        if "promoted" not in train.get("meta_info", {}).get("report", {}):
-            return seconds
-        decision = _read_json(suite / "promotion.json")
-        return seconds * (1 - decision["from_epochs"] / decision["to_epochs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _foreseen(preflight: Path) -> tuple[float, float] | None:
-    """Seconds, low and high, that a preflight measured a training to need on this machine."""
-    try:
-        prediction = _read_json(preflight)["prediction"]
-        return 60 * float(prediction["low"]), 60 * float(prediction["high"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _more_epochs(why: str) -> float:
-    """How much longer a job takes because its number of epochs changed."""
-    for name, before, after in setting_changes(why):
-        if name == "epochs" and re.fullmatch(r"\d+", before) and re.fullmatch(r"\d+", after) and int(before):
-            return int(after) / int(before)
-    return 1.0
