@@ -28,9 +28,9 @@ from bench import REPOSITORY, Goal, call, measure, report, verdict  # noqa: E402
 sys.path.insert(0, str(REPOSITORY / "workflow"))
 
 from trainyard.config.features import MidiFeatures  # noqa: E402
-from trainyard.data.audio import decode  # noqa: E402
 from trainyard.data.midi import MidiReader  # noqa: E402
 from trainyard.data.midi_file import LENGTH, PITCH, TICK, VELOCITY, read_score  # noqa: E402
+from trainyard.data.recording import decode  # noqa: E402
 from trainyard.data.wav import open_wav  # noqa: E402
 
 RECORDINGS, SONGS = 64, 10
