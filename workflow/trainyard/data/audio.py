@@ -64,10 +64,10 @@ def clip_features(data: bytes, features: AudioFeatures, middle: bool) -> tuple[n
     if level == 0:
         raise Refused(f"silent: nothing is left of it at {features.sample_rate} Hz")
     clip = np.zeros(clip_samples(features), np.float32)
-    clip[: len(x)] = x / level
+    np.divide(x, level, out=clip[: len(x)])
     mel, loudness = mel_energy(clip, features.n_fft, features.hop, mel_matrix(features.sample_rate, features.n_fft, features.mels))
-    mel = np.log(mel + MEL_FLOOR)
-    return mel.astype(np.float16), loudness, min(len(loudness), 1 + len(x) // features.hop)
+    mel += MEL_FLOOR
+    return np.log(mel, out=mel).astype(np.float16), loudness, min(len(loudness), 1 + len(x) // features.hop)
 
 
 def resample(x: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -97,11 +97,14 @@ def spectrum(x: np.ndarray, n_fft: int, hop: int) -> Iterator[tuple[np.ndarray, 
     window, weight = _hann(n_fft)
     padded = np.pad(x, n_fft // 2, mode="reflect")
     every = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    room = np.empty((min(SPECTRUM_FRAMES, len(every)), n_fft), np.float32)
     for begin in range(0, len(every), SPECTRUM_FRAMES):
-        frames = every[begin : begin + SPECTRUM_FRAMES] * window
+        some = every[begin : begin + SPECTRUM_FRAMES]
+        frames = np.multiply(some, window, out=room[: len(some)])
         loudness = 10 * np.log10(np.einsum("tn,tn->t", frames, frames) / weight + 10 ** (QUIETEST / 10))
-        bins = scipy.fft.rfft(frames, axis=1)
-        yield bins.real**2 + bins.imag**2, loudness.astype(np.float32)
+        bins = scipy.fft.rfft(frames, axis=1).view(np.float32)  # real and imaginary parts by turns
+        np.multiply(bins, bins, out=bins)
+        yield bins[:, ::2] + bins[:, 1::2], loudness.astype(np.float32)
 
 
 @lru_cache(maxsize=8)
