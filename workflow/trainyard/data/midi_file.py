@@ -21,7 +21,7 @@ TICK, LENGTH, PITCH, VELOCITY = range(4)
 SUSTAIN = 64  # controller number of the pedal
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Track:
     """What plays some of the notes. `pedal` (2, k) int64: ticks and values of its sustain pedal, where it was asked for."""
 
@@ -31,7 +31,7 @@ class Track:
     pedal: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Score:
     """A song.
 

@@ -22,7 +22,7 @@ class Places:
     count: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Grid:
     """Bars of a song: `edges` (bars + 1,): where each starts and the last ends (ticks), how many steps it has, its tempo; `step`: ticks
     a sixteenth.
@@ -94,15 +94,18 @@ def bar_grid(score: Score, max_bars: int) -> Grid:
     for mark, until in zip(marks, [*marks[1:], end]):
         length, count = changes[mark]
         more = min(math.ceil(max(min(until, end) - mark, 0) / length), max_bars - bars)
-        parts.append((mark, length, count, bars, bars + more))
+        parts.append((mark, whole(length), count, bars, bars + more))
         bars += more
-    edges, steps = np.empty(bars + 1), np.empty(bars, np.int64)
+    counted = all(isinstance(length, int) for _, length, *_ in parts)
+    edges, steps = np.empty(bars + 1, np.int64 if counted else np.float64), np.empty(bars, np.int64)
     for mark, length, count, first, last in parts:
         edges[first:last] = mark + length * np.arange(last - first)
         steps[first:last] = count
-    stop = min(float(edges[-2]) + int(steps[-1]) * quarter / 4, end + 1)
+    stop = whole(min(edges[-2].item() + int(steps[-1]) * quarter / 4, end + 1))
+    if counted and not isinstance(stop, int):
+        edges = edges.astype(np.float64)
     edges[-1] = stop
-    return Grid(edges, steps, _tempos(score, edges[:-1]), whole(stop), quarter / 4, whole(changes[0][0]) if len(marks) == 1 else 0)
+    return Grid(edges, steps, _tempos(score, edges[:-1]), stop, quarter / 4, parts[0][1] if len(marks) == 1 else 0)
 
 
 def _tempos(score: Score, edges: np.ndarray) -> np.ndarray:
