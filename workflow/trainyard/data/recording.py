@@ -14,7 +14,7 @@ from trainyard.data.wav import CODES, Wav, open_wav
 
 MAX_CHANNELS = 64
 BLOCK = 1 << 16
-COLUMNS = 8  # so many channels are averaged faster sample by sample
+COLUMNS = 8  # from so many channels on numpy's mean adds in another order
 RECORDINGS = {
     (0, b"fLaC"): "FLAC", (0, b"OggS"): "Ogg", (0, b"ID3"): "MP3", (0, b"\xff\xfb"): "MP3", (0, b"\xff\xf3"): "MP3",
     (0, b"riff"): "Wave64", (0, b"FORM"): "AIFF", (0, b".snd"): "AU", (0, b"caff"): "CAF", (4, b"ftyp"): "MP4 or M4A", (0, b"#!AMR"): "AMR",
@@ -49,10 +49,9 @@ def decode(data: bytes, seconds: float, middle: bool) -> tuple[np.ndarray, int]:
     if low == high:
         part = f"the {len(x) / rate:.3g} s that would be kept" if len(x) < total else "every sample"
         raise Refused(f"silent: {part} {'is zero' if high == 0 else 'has the same value'}")
-    peak = max(-low, high)
-    if x.dtype.itemsize == 8:
-        return (x / peak).astype(np.float32), rate
-    return np.divide(x, np.float32(peak), dtype=np.float32), rate
+    # float32 where it holds every sample, else float64: then the quotient is rounded to the same float32.
+    kind = np.result_type(x.dtype, np.float32)
+    return np.divide(x, max(-low, high), out=np.empty(len(x), np.float32), dtype=kind, casting="same_kind"), rate
 
 
 def _check_claims(rate: int, channels: int) -> None:
@@ -73,16 +72,17 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """(samples, channels) to (samples,), of any scale; float64 where float32 would round."""
     channels = x.shape[1]
     if channels == 1:
-        mono = x[:, 0]
-        return mono.astype(np.float64) if mono.dtype.itemsize == 4 and mono.dtype.kind == "i" else mono
+        return x[:, 0]
+    whole = x.dtype.itemsize == 2  # the sum of so many is exact in float32
     with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite are refused later
-        if channels >= COLUMNS:
+        if channels >= COLUMNS and not whole:
             return x.mean(1, dtype=np.float64)
-        whole = x.dtype.itemsize == 2  # the sum of a few is exact in float32
         total = np.add(x[:, 0], x[:, 1], dtype=np.float32 if whole else np.float64)
         for column in range(2, channels):
             total += x[:, column]
-        return total if whole else np.divide(total, channels, out=total)
+        # The sum will do where the mean is that number with another exponent: no bit of a sample's share of the peak changes.
+        same = whole or (channels in (2, 4) and x.dtype.itemsize == 4)
+        return total if same else np.divide(total, channels, out=total)
 
 
 def _decode_other(data: bytes, seconds: float, middle: bool, wav: Wav | None) -> tuple[np.ndarray, int, int]:
