@@ -26,10 +26,12 @@ def extensible(guid, bits=16, align=2):
     return fmt(0xFFFE, align=align, bits=bits) + struct.pack("<HHI", 22, bits, 4) + guid
 
 
-def rifx():
-    form = struct.pack(">HHIIHH", 1, 1, 8000, 16000, 2, 16)
-    body = b"WAVEfmt " + struct.pack(">I", 16) + form + b"data" + struct.pack(">I", len(SOUND)) + TONE.byteswap().tobytes()
-    return b"RIFX" + struct.pack(">I", len(body)) + body
+def pcm(sound, bits, channels, big=False, code=1):
+    """A file of these bytes, sample after sample."""
+    order, width = ">" if big else "<", -(-bits // 8)
+    form = struct.pack(f"{order}HHIIHH", code, channels, 8000, 8000 * channels * width, channels * width, bits)
+    body = b"WAVEfmt " + struct.pack(f"{order}I", 16) + form + b"data" + struct.pack(f"{order}I", len(sound)) + sound
+    return (b"RIFX" if big else b"RIFF") + struct.pack(f"{order}I", len(body)) + body
 
 
 def rf64(kind=b"RF64"):
@@ -57,7 +59,7 @@ SAME = {  # read, and all of them sound as the plain one
     "12 bits in two bytes": wav(fmt(bits=12)),
     "extensible header": wav(extensible(PCM_GUID)),
     "longer format part": wav(fmt() + bytes(24)),
-    "RIFX (big-endian)": rifx(),
+    "RIFX (big-endian)": pcm(TONE.byteswap().tobytes(), 16, 1, big=True),
     "RF64": rf64(),
     "BW64": rf64(b"BW64"),
 }

@@ -4,7 +4,7 @@ import sys
 import time
 
 import pytest
-from trainyard.data import audio, midi_file
+from trainyard.data import midi_file, recording
 from trainyard.train import decoders
 from trainyard.train.decoders import CONTAINERS, check_decoders, kinds_of
 
@@ -47,15 +47,15 @@ def test_a_sound_library_too_old_for_a_kind_in_use(monkeypatch) -> None:
 
 
 def test_a_decoder_that_hears_another_tone(monkeypatch) -> None:
-    decode = audio.decode
-    monkeypatch.setattr(audio, "decode", lambda *args: (decode(*args)[0][::2], 16000))
+    decode = recording.decode
+    monkeypatch.setattr(recording, "decode", lambda *args: (decode(*args)[0][::2], 16000))
     check = found([".wav"], "audio")
     assert check.verdict == "fail" and "880 Hz" in check.value
 
 
 def test_a_slow_fallback_is_told_by_its_speed(monkeypatch) -> None:
-    decode = audio.decode
-    monkeypatch.setattr(audio, "decode", lambda *args: (time.sleep(0.12), decode(*args))[1])
+    decode = recording.decode
+    monkeypatch.setattr(recording, "decode", lambda *args: (time.sleep(0.12), decode(*args))[1])
     check = found([".wav"], "audio")
     assert check.verdict == "warn" and "fallback" in check.advice
 

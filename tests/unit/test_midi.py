@@ -1,7 +1,9 @@
 """Songs from MIDI: what the reader makes of generated, odd and broken files."""
 
+import math
 import struct
 import sys
+from fractions import Fraction
 
 import numpy as np
 import odd_midi
@@ -14,6 +16,7 @@ from trainyard.config.features import MidiFeatures
 from trainyard.data.generate import lakh
 from trainyard.data.midi import DRUM_CLASS, DURATIONS, LOWEST, NO_CHORD, OFFSET_UNIT, PITCHES, MidiReader
 from trainyard.data.midi_file import read_score
+from trainyard.data.midi_grid import bar_grid
 from trainyard.data.refused import Refused
 
 
@@ -107,6 +110,38 @@ def test_a_beat_played_early_belongs_to_the_bar_it_opens():
     fields = read(midi(note(36, 0, 1, channel=9) + note(36, 384 - 6 - 1, 1, channel=9)))
     assert fields["hits"][:, 0].tolist() == [0, 16]
     assert fields["hits"][1, 3] == pytest.approx(-0.25 * OFFSET_UNIT, abs=1)
+
+
+@given(
+    st.sampled_from([1, 2, 3, 24, 96, 100, 220, 480, 32767]),
+    st.sampled_from([(4, 4), (3, 4), (7, 8), (9, 8), (5, 16), (5, 4), (1, 4)]),
+    st.lists(st.integers(0, 200), min_size=1, max_size=40),
+    st.integers(1, 30),
+)
+def test_places_are_the_nearest_grid_points_whatever_the_bars_are(quarter, meter, eighths, max_bars):
+    """In eighths of a step, so that there are places halfway between two: those go to the even one, and to the bar behind."""
+    ticks = [e * quarter // 32 for e in eighths]
+    beats, unit = meter
+    form = bytes((0, 0xFF, 0x58, 4, beats, unit.bit_length() - 1, 24, 8))
+    grid = bar_grid(read_score(midi(form + note(60, 0, max(ticks) + 1), division=quarter)), max_bars)
+    length, step = Fraction(4 * quarter * beats, unit), Fraction(quarter, 4)
+    while length > 4 * quarter:
+        length /= 2
+    size, bars = math.ceil(length / step), len(grid.steps)
+    inside = sorted({t for t in ticks if t < grid.end})
+    places = grid.locate(np.array(inside, np.int64))
+    for tick, bar, at, count in zip(inside, places.bar, places.step, places.count):
+        expected = min(int((tick + step / 2) // length), bars - 1)
+        assert bar == expected
+        assert at == min(max(round((tick - expected * length) / step), 0), size - 1)
+        assert count == bar * size + at
+
+
+def test_chroma_of_notes_that_sound_on_into_other_bars():
+    data = midi(note(60, 0, 16 * 96) + note(64, 0, 96))  # four bars of C, then a beat of E
+    fields = read(data)
+    assert fields["chroma"][:, 0].tolist() == [1, 1, 1, 1, 0] and fields["chroma"][4, 4] == 1
+    assert fields["chords"].tolist()[:4] == fields["chords"].tolist()[:1] * 4
 
 
 def test_bars_follow_the_time_signature():

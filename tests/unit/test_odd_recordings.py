@@ -48,7 +48,7 @@ NOT_READ = {
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Outcome:
-    files = {f"{name}.wav": make(HERTZ[name]) for name, make in READ.items()} | {"RIFX.wav": odd_wav.rifx()}
+    files = {f"{name}.wav": make(HERTZ[name]) for name, make in READ.items()} | {"RIFX.wav": odd_wav.SAME["RIFX (big-endian)"]}
     files |= {f"{name}.wav": data for name, (data, _) in NOT_READ.items()} | {f"sound{i}.wav": tone(150 + 20 * i) for i in range(3)}
     return through(root_of(tmp_path_factory.mktemp("recordings"), files), AUDIO)
 

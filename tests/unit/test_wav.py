@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from test_audio import FEATURES, coded, read, tone
-from trainyard.data.audio import decode
+from trainyard.data.recording import decode
 from trainyard.data.refused import Refused
 from trainyard.data.wav import open_wav
 
@@ -40,6 +40,44 @@ def test_every_kind_decodes_to_what_soundfile_reads(subtype, kind, channels):
     expected = soundfile.read(io.BytesIO(data), always_2d=True)[0].mean(1)
     mine, rate = decode(data, 1.0, False)
     assert rate == 8000 and np.allclose(mine, expected / np.abs(expected).max(), atol=1e-7)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16, 20, 24, 28, 32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize("big", [False, True])
+def test_whole_numbers_become_the_float32_nearest_to_their_share_of_the_peak(bits, channels, big):
+    """Whatever way a kind takes: the mean over the channels in float64, divided by its peak, then rounded."""
+    width = -(-bits // 8)
+    sound = np.random.default_rng(bits).integers(0, 256, 500 * channels * width, np.uint8).tobytes()
+    whole = [int.from_bytes(sound[at : at + width], "big" if big else "little", signed=width > 1) for at in range(0, len(sound), width)]
+    mean = (np.array(whole, np.float64) - (128 if width == 1 else 0)).reshape(-1, channels).mean(1)
+    for start, seconds in ((0, 1.0), (168, 0.0125)):  # all of it, and 164 from the middle
+        expected = mean[start : start + (164 if start else 500)]
+        mine, _ = decode(odd_wav.pcm(sound, bits, channels, big), seconds, True)
+        assert mine.dtype == np.float32
+        assert mine.tobytes() == (expected / np.abs(expected).max()).astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+@pytest.mark.parametrize("big", [False, True])
+def test_floats_become_the_float32_nearest_to_their_share_of_the_peak(width, channels, big):
+    values = np.random.default_rng(width).standard_normal((500, channels)).astype(f"{'>' if big else '<'}f{width}")
+    mean = values.astype(np.float64).mean(1)
+    mine, _ = decode(odd_wav.pcm(values.tobytes(), 8 * width, channels, big, code=3), 1.0, True)
+    assert mine.tobytes() == (mean / np.abs(mean).max()).astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_one_sample_and_extremes(bits):
+    width = bits // 8
+    low, high = (b"\0", b"\xff") if width == 1 else (bytes(width - 1) + b"\x80", b"\xff" * (width - 1) + b"\x7f")
+    with pytest.raises(Refused, match="same value"):
+        decode(odd_wav.pcm(low, bits, 1), 1.0, False)
+    mine, _ = decode(odd_wav.pcm(low + high, bits, 1), 1.0, False)
+    assert mine.tolist() == [-1.0, np.float32((2.0 ** (bits - 1) - 1) / 2.0 ** (bits - 1))]
+    mine, _ = decode(odd_wav.pcm(low + low + high + high, bits, 2), 1.0, False)
+    assert mine.tolist() == [-1.0, np.float32((2.0 ** (bits - 1) - 1) / 2.0 ** (bits - 1))]
 
 
 @given(st.integers(0, 4000), st.integers(1, 4000))

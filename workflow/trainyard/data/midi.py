@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from trainyard.config.features import MidiFeatures
-from trainyard.data.midi_file import TICK, Score, read_score
+from trainyard.data.midi_file import LENGTH, PITCH, TICK, Score, read_score
 from trainyard.data.midi_grid import STEPS, Grid, Places, bar_grid
 from trainyard.data.refused import Refused
 
@@ -42,7 +42,7 @@ for _index, _notes in enumerate(DRUM_NOTES):
     DRUM_CLASS[list(_notes)] = _index
 # Index of the duration nearest to 0…16 steps.
 NEAREST_DURATION = np.abs(np.arange(STEPS + 1)[:, None] - np.array(DURATIONS)).argmin(1)
-KEYS = np.arange(128)
+SUMS = np.stack([np.ones(128, np.int64), np.arange(128)], 1)  # of counts by pitch: how many, and their pitches' sum
 TRIADS = np.stack([np.roll(np.isin(np.arange(12), (0, third, 7)), root) for third in (4, 3) for root in range(12)]) / np.sqrt(3)
 # What is added to the triads' likeness by the pitch class of the lowest note; by the last row where there is none.
 BASS = 0.15 * np.tile(np.eye(13, 12), 2)
@@ -67,12 +67,11 @@ class MidiReader:
         if not len(score.track):
             raise Refused("it has no notes")
         grid = bar_grid(score, self.features.max_bars)
-        places = grid.locate(score.notes[TICK])
-        pitched, drums = by_kind(score, places)
+        pitched, drums = by_kind(score, grid)
         chroma, bass = bar_chroma(score, grid, pitched)
         chords = match_chords(chroma, bass)
         melody = melody_notes(score, grid, pitched, self.features.max_notes)
-        hits = drum_hits(drums)
+        hits = drum_hits(grid, drums)
         if not len(melody) and not len(hits) and (chords == NO_CHORD).all():
             raise Refused(f"no note that can be used before bar {self.features.max_bars + 1}")
         share = chroma / np.maximum(chroma.sum(1, keepdims=True), 1e-9)
@@ -84,54 +83,56 @@ class MidiReader:
         return {"lowest_pitch": LOWEST, "pitches": PITCHES, "durations": DURATIONS, "chords": CHORDS, "drums": DRUMS, "steps": STEPS}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Notes:
-    """Some of a score's notes, (n,) each, in its order: start and length in ticks, pitch, velocity, which track plays it, and its
-    place on the grid (see Places)."""
+    """Some of a score's notes, in its order: `rows` (4, n) and `track` (n,) as in Score, and their places on the grid."""
 
-    start: np.ndarray
-    length: np.ndarray
-    pitch: np.ndarray
-    velocity: np.ndarray
+    rows: np.ndarray
     track: np.ndarray
-    bar: np.ndarray
-    step: np.ndarray
-    count: np.ndarray
-    exact: np.ndarray
+    at: Places
 
     def __len__(self) -> int:
         return len(self.track)
 
 
-def by_kind(score: Score, places: Places) -> tuple[Notes, Notes]:
+def by_kind(score: Score, grid: Grid) -> tuple[Notes, Notes]:
     """Notes with a pitch and those of drums, all within the bars of the grid."""
-    columns = (*score.notes, score.track, places.bar, places.step, places.count, places.exact)
-    drum = np.array([t.drum for t in score.tracks])
-    if not drum.any() and places.inside.all():
-        return Notes(*columns), Notes(*(column[:0] for column in columns))
-    drum = drum.take(score.track)
-    pitched, drums = (Notes(*(column.compress(mask) for column in columns)) for mask in (places.inside & ~drum, places.inside & drum))
-    return pitched, drums
+    inside = score.notes[TICK] < grid.end
+    drum = [t.drum for t in score.tracks]
+    if not any(drum) and inside.all():
+        at = grid.locate(score.notes[TICK])
+        none = Places(at.bar[:0], at.step[:0], at.count[:0])
+        return Notes(score.notes, score.track, at), Notes(score.notes[:, :0], score.track[:0], none)
+    drums = np.array(drum).take(score.track)
+    pitched, hit = (_some(score, grid, (inside & mask).nonzero()[0]) for mask in (~drums, drums))
+    return pitched, hit
+
+
+def _some(score: Score, grid: Grid, index: np.ndarray) -> Notes:
+    rows = score.notes.take(index, 1)
+    return Notes(rows, score.track.take(index), grid.locate(rows[TICK]))
 
 
 def bar_chroma(score: Score, grid: Grid, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
     """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence)."""
-    bars = len(grid.starts)
-    start, stop = notes.start, notes.start + np.minimum(np.maximum(notes.length, 1), LONGEST_NOTE * score.quarter)
+    bars = len(grid.steps)
+    start, length, pitch, _ = notes.rows
+    stop = start + np.minimum(np.maximum(length, 1), LONGEST_NOTE * score.quarter)
     stop = np.minimum(stop, grid.end)
-    edges = np.append(grid.starts, grid.end)
-    tone = PITCH_CLASS.take(notes.pitch)
-    first, last = grid.bars_at(start), grid.bars_at(stop)
+    bar = grid.bars_at(start)
+    cell = bar * 12
+    cell += PITCH_CLASS.take(pitch)
+    line = grid.edges.take(bar + 1)
+    time = np.bincount(cell, np.minimum(stop, line) - start, 12 * bars)
     # Most notes end in the bar that they begin in; the rest of the others is added bar by bar.
-    time = np.bincount(first * 12 + tone, np.minimum(stop, edges[1:].take(first)) - start, 12 * bars)
-    over = np.flatnonzero(first < last)
+    over = (stop > line).nonzero()[0]
     while len(over):
-        first, last, tone, stop = (row.take(over) for row in (first, last, tone, stop))
-        first = first + 1
-        time += np.bincount(first * 12 + tone, np.minimum(stop, edges[1:].take(first)) - edges.take(first), 12 * bars)
-        over = np.flatnonzero(first < last)
+        stop, start, cell = stop.take(over), line.take(over), cell.take(over) + 12
+        line = grid.edges.take(cell // 12 + 1)
+        time += np.bincount(cell, np.minimum(stop, line) - start, 12 * bars)
+        over = (stop > line).nonzero()[0]
     lowest = np.full(bars, 128)
-    np.minimum.at(lowest, notes.bar, notes.pitch)
+    np.minimum.at(lowest, notes.at.bar, pitch)
     return time.reshape(bars, 12), PITCH_CLASS.take(lowest)
 
 
@@ -141,7 +142,9 @@ def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
     Template matching after Fujishima 1999, https://quod.lib.umich.edu/i/icmc/bbp2372.1999.446
     """
     norm = np.sqrt(np.einsum("bc,bc->b", chroma, chroma))
-    score = chroma @ TRIADS.T / np.maximum(norm, 1e-9)[:, None] + BASS.take(bass, 0)
+    score = chroma @ TRIADS.T
+    score /= np.maximum(norm, 1e-9)[:, None]
+    score += BASS.take(bass, 0)
     return np.where(norm > 0, score.argmax(1), NO_CHORD).astype(np.int16)
 
 
@@ -154,20 +157,21 @@ def melody_notes(score: Score, grid: Grid, notes: Notes, max_notes: int) -> np.n
     if not len(notes):
         return np.zeros((0, 3), np.int16)
     top = skyline(notes)
-    track, bar, pitch = notes.track, notes.bar, notes.pitch
+    track, bar, pitch = notes.track, notes.at.bar, notes.rows[PITCH]
     if len(top) < len(notes):
         track, bar, pitch = (column.take(top) for column in (track, bar, pitch))
-    values = melodic(score, track, bar, pitch, len(grid.starts))
+    values = melodic(score, track, bar, pitch, len(grid.steps))
     best = values.index(max(values))
-    line = top.compress(track == best)[: max_notes + 1]
-    count = notes.count.take(line)
+    begin, end = track.searchsorted((best, best + 1)).tolist()  # track after track
+    line = top[begin : min(end, begin + max_notes + 1)]
+    count = notes.at.count.take(line)
     gap = np.empty(len(line), np.int64)
     np.subtract(count[1:], count[:-1], out=gap[:-1])
-    gap[-1] = round(float(notes.length[line[-1]]) / grid.step)
+    gap[-1] = round(float(notes.rows[LENGTH, line[-1]]) / grid.step)
     out = np.empty((len(line), 3), np.int16)
-    out[:, 0] = PITCH_INDEX.take(notes.pitch.take(line))
+    out[:, 0] = PITCH_INDEX.take(notes.rows[PITCH].take(line))
     out[:, 1] = NEAREST_DURATION.take(gap, mode="clip")
-    out[:, 2] = notes.step.take(line)
+    out[:, 2] = notes.at.step.take(line)
     return out[:max_notes]
 
 
@@ -175,12 +179,14 @@ def skyline(notes: Notes) -> np.ndarray:
     """The highest note of each track at each step (Uitdenbogerd and Zobel 1998), as indices in order; the first of equals."""
     index = np.arange(len(notes))
     # Notes lie track after track in the order of their starts, so those of one step lie together.
-    cell = (notes.track << 40) + notes.count
-    new = cell[1:] != cell[:-1]
+    count, track = notes.at.count, notes.track
+    new = count[1:] != count[:-1]
+    if not new.all():
+        new |= track[1:] != track[:-1]
     if new.all():
         return index
-    first = np.append(0, np.flatnonzero(new) + 1)
-    return -np.maximum.reduceat((notes.pitch << 32) - index, first) & 0xFFFFFFFF
+    first = np.append(0, new.nonzero()[0] + 1)
+    return -np.maximum.reduceat((notes.rows[PITCH] << 32) - index, first) & 0xFFFFFFFF
 
 
 def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> list[float]:
@@ -191,28 +197,31 @@ def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray,
     tracks = len(score.tracks)
     heard = np.bincount(track * 128 + pitch, minlength=tracks * 128).reshape(tracks, 128)
     played = np.bincount(track * bars + bar, minlength=tracks * bars).reshape(tracks, bars)
-    total = np.bincount(score.track, minlength=tracks)
-    counts = (heard.sum(1), total, heard.dot(KEYS), (played > 0).sum(1), (heard > 0).sum(1))
+    counts, pitches = heard.dot(SUMS).T.tolist()
+    total = counts if len(track) == len(score.track) else np.bincount(score.track, minlength=tracks).tolist()
+    present, varied = (played > 0).sum(1).tolist(), (heard > 0).sum(1).tolist()
     values = []
     # A few numbers a track: Python's own are faster than arrays of them.
-    for about, count, all_notes, pitches, present, varied in zip(score.tracks, *(column.tolist() for column in counts)):
+    for about, count, all_notes, height, bars_played, different in zip(score.tracks, counts, total, pitches, present, varied):
         if not count:
             values.append(0.0)
             continue
-        height = min(max((pitches / count - 48) / 36, 0.0), 1.0)
+        height = min(max((height / count - 48) / 36, 0.0), 1.0)
         named = any(word in about.name.lower() for word in LEAD_NAMES)
-        value = count / all_notes + height + present / bars + min(varied, 8) / 8 + named + 0.1
+        value = count / all_notes + height + bars_played / bars + min(different, 8) / 8 + named + 0.1
         values.append(value if count >= MELODY_NOTES else value * 0.1)
     return values
 
 
-def drum_hits(notes: Notes) -> np.ndarray:
+def drum_hits(grid: Grid, notes: Notes) -> np.ndarray:
     """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays."""
     if not len(notes):
         return np.zeros((0, 4), np.int16)
-    drum = DRUM_CLASS[np.minimum(notes.pitch, 127)].astype(np.int64)
-    offset = np.rint(np.clip(notes.exact - notes.step, -0.5, 0.5) * OFFSET_UNIT).astype(np.int64)
-    rows = np.stack([notes.bar * STEPS + notes.step, drum, notes.velocity, offset]).compress(drum >= 0, 1)
+    start, _, pitch, velocity = notes.rows
+    drum = DRUM_CLASS[np.minimum(pitch, 127)].astype(np.int64)
+    offset = grid.exact(start, notes.at.bar) - notes.at.step
+    offset = np.rint(np.clip(offset, -0.5, 0.5) * OFFSET_UNIT).astype(np.int64)
+    rows = np.stack([notes.at.bar * STEPS + notes.at.step, drum, velocity, offset]).compress(drum >= 0, 1)
     rows = rows[:, np.lexsort((-rows[2], rows[1], rows[0]))]
     first = np.diff(rows[0] * len(DRUMS) + rows[1], prepend=-1) != 0
     return rows[:, first].T.astype(np.int16)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.data.midi_pairs import ends_as_pretty_midi
+from trainyard.data.midi_pairs import as_pretty_midi
 from trainyard.data.refused import Refused
 
 # Rows of a score's notes.
@@ -21,7 +21,7 @@ TICK, LENGTH, PITCH, VELOCITY = range(4)
 SUSTAIN = 64  # controller number of the pedal
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Track:
     """What plays some of the notes. `pedal` (2, k) int64: ticks and values of its sustain pedal, where it was asked for."""
 
@@ -31,7 +31,7 @@ class Track:
     pedal: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Score:
     """A song.
 
@@ -176,24 +176,21 @@ def _symusic(data: bytes, pedal: bool) -> Score | None:
     score: Any = symusic.Score.from_midi(data)  # its stubs hide the attributes
     found = [t for t in score.tracks if len(t.notes)]
     parts = [t.notes.numpy() for t in found]
-    notes = np.empty((4, sum(len(part["time"]) for part in parts)), np.int64)
+    counts = [len(part["time"]) for part in parts]
+    notes = np.empty((4, sum(counts)), np.int64)
     if parts:
-        for row, name in enumerate(("time", "duration", "pitch", "velocity")):
-            np.concatenate([part[name] for part in parts], out=notes[row], casting="safe")
-    track = np.arange(len(parts)).repeat([len(part["time"]) for part in parts])
-    notes_end, keep, known = ends_as_pretty_midi(track, notes[PITCH], notes[TICK], notes[TICK] + notes[LENGTH])
-    if not known:
+        for row, name in zip(notes, ("time", "duration", "pitch", "velocity")):
+            np.concatenate([part[name] for part in parts], out=row, casting="safe")
+    read = as_pretty_midi(notes, np.arange(len(parts)).repeat(counts))
+    if read is None:
         return None
-    if notes_end is not None:
-        notes[LENGTH] = notes_end - notes[TICK]
-    if keep is not None:
-        notes, track = notes.compress(keep, 1), track[keep]
-    tempos, meters = score.tempos.numpy(), score.time_signatures.numpy()
     tracks = tuple(Track(bool(t.is_drum), int(t.program), t.name, _pedal(t) if pedal else NO_PEDAL) for t in found)
+    tempos, meters = score.tempos.numpy(), score.time_signatures.numpy()
     speeds = np.empty((2, len(tempos["time"])))
     speeds[0], speeds[1] = tempos["time"], 6e7 / np.maximum(tempos["mspq"], 1)
-    beats = np.array([meters["time"], meters["numerator"], meters["denominator"]], np.int64)
-    return Score(int(score.tpq), notes, track, tracks, speeds, beats)
+    beats = np.empty((3, len(meters["time"])), np.int64)
+    beats[0], beats[1], beats[2] = meters["time"], meters["numerator"], meters["denominator"]
+    return Score(int(score.tpq), *read, tracks, speeds, beats)
 
 
 def _pedal(track: Any) -> np.ndarray:

@@ -13,31 +13,33 @@ from trainyard.data.midi_file import LENGTH, TICK, Score
 STEPS = 16  # of a bar, at most
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Places:
-    """Where notes lie on the grid, (n,) each: bar, nearest step in it, that step counted from the first bar, exact place in the bar in
-    steps, and whether inside the bars."""
+    """Where notes lie on the grid, (n,) int64 each: bar, nearest step in it, and that step counted from the first bar."""
 
     bar: np.ndarray
     step: np.ndarray
     count: np.ndarray
-    exact: np.ndarray
-    inside: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Grid:
-    """Bars of a song: where each starts (ticks), how many steps it has, its tempo; `step`: ticks a sixteenth.
+    """Bars of a song: `edges` (bars + 1,): where each starts and the last ends (ticks), how many steps it has, its tempo; `step`: ticks
+    a sixteenth.
 
     `length`: ticks of every bar where they are all alike, else 0. Whole numbers of ticks are ints: then so is what is counted in them.
     """
 
-    starts: np.ndarray
+    edges: np.ndarray
     steps: np.ndarray
     tempo: np.ndarray
     end: float
     step: float
     length: float
+
+    @property
+    def starts(self) -> np.ndarray:
+        return self.edges[:-1]
 
     def bars_at(self, ticks: np.ndarray) -> np.ndarray:
         """The bar that each tick lies in; the last one for those behind it."""
@@ -45,22 +47,27 @@ class Grid:
             return self.starts.searchsorted(ticks, "right") - 1
         # Floor division of floats takes several times as long.
         bars = ticks // self.length if ticks.dtype.kind == "i" and isinstance(self.length, int) else (ticks / self.length).astype(np.int64)
-        return np.minimum(bars, len(self.starts) - 1, out=bars)
+        return np.minimum(bars, len(self.steps) - 1, out=bars)
 
     def locate(self, ticks: np.ndarray) -> Places:
-        """The nearest grid point of each tick."""
+        """The nearest grid point of each tick; of two as near, the even one."""
+        size = self.steps[0]
+        if self.length == size * self.step and not size % 2:
+            # Bars alike, of whole steps: which step of the song says which bar; and even in the one is even in the other.
+            count = np.rint(ticks / self.step).astype(np.int64)
+            np.minimum(count, size * len(self.steps) - 1, out=count)
+            bar = count // size
+            return Places(bar, count - bar * size, count)
         # Half a step early: a beat that is played just before the bar line belongs to the bar that it opens.
         bar = self.bars_at(ticks + whole(self.step / 2))
-        exact = (ticks - self.starts.take(bar)) / self.step
-        step = np.rint(exact).astype(np.int64)
+        step = np.rint(self.exact(ticks, bar)).astype(np.int64)
         np.maximum(step, 0, out=step)
-        if self.length:
-            np.minimum(step, self.steps[0] - 1, out=step)
-            count = bar * self.steps[0] + step
-        else:
-            np.minimum(step, self.steps.take(bar) - 1, out=step)
-            count = (self.steps.cumsum() - self.steps).take(bar) + step
-        return Places(bar, step, count, exact, ticks < self.end)
+        np.minimum(step, self.steps.take(bar) - 1, out=step)
+        return Places(bar, step, (self.steps.cumsum() - self.steps).take(bar) + step)
+
+    def exact(self, ticks: np.ndarray, bar: np.ndarray) -> np.ndarray:
+        """The place of each tick in its bar, in steps."""
+        return (ticks - self.starts.take(bar)) / self.step
 
 
 def whole(number: float) -> float:
@@ -76,23 +83,29 @@ def bar_grid(score: Score, max_bars: int) -> Grid:
     end = max(int((start + score.notes[LENGTH]).max()), int(start.max()) + quarter // 8 + 1, 1)
     changes = {0: (4.0 * quarter, STEPS)}
     for tick, beats, unit in score.meters.T.tolist():
-        length, parts = 4.0 * quarter * beats / unit if unit > 0 else 0.0, 1
+        length = 4.0 * quarter * beats / unit if unit > 0 else 0.0
         if not quarter / 4 <= length <= 64 * quarter:
             length = 4.0 * quarter
-        while length / parts > 4 * quarter:
-            parts *= 2
-        changes[max(tick, 0)] = (length / parts, math.ceil(length / parts / quarter * 4 - 1e-9))
+        while length > 4 * quarter:
+            length /= 2
+        changes[max(tick, 0)] = (length, math.ceil(length / quarter * 4 - 1e-9))
     marks = sorted(changes)
-    starts, steps, left = [], [], max_bars
+    parts, bars = [], 0
     for mark, until in zip(marks, [*marks[1:], end]):
         length, count = changes[mark]
-        bars = min(math.ceil(max(min(until, end) - mark, 0) / length), left)
-        starts.append(mark + length * np.arange(bars))
-        steps.append(np.full(bars, count))
-        left -= bars
-    edges, widths = (np.concatenate(starts), np.concatenate(steps)) if len(marks) > 1 else (starts[0], steps[0])
-    stop = min(edges[-1] + int(widths[-1]) * quarter / 4, end + 1)
-    return Grid(edges, widths, _tempos(score, edges), whole(stop), quarter / 4, whole(changes[0][0]) if len(marks) == 1 else 0)
+        more = min(math.ceil(max(min(until, end) - mark, 0) / length), max_bars - bars)
+        parts.append((mark, whole(length), count, bars, bars + more))
+        bars += more
+    counted = all(isinstance(length, int) for _, length, *_ in parts)
+    edges, steps = np.empty(bars + 1, np.int64 if counted else np.float64), np.empty(bars, np.int64)
+    for mark, length, count, first, last in parts:
+        edges[first:last] = mark + length * np.arange(last - first)
+        steps[first:last] = count
+    stop = whole(min(edges[-2].item() + int(steps[-1]) * quarter / 4, end + 1))
+    if counted and not isinstance(stop, int):
+        edges = edges.astype(np.float64)
+    edges[-1] = stop
+    return Grid(edges, steps, _tempos(score, edges[:-1]), stop, quarter / 4, parts[0][1] if len(marks) == 1 else 0)
 
 
 def _tempos(score: Score, edges: np.ndarray) -> np.ndarray:

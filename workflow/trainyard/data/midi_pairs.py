@@ -7,51 +7,48 @@ same; this turns the one into the other, without reading the file again, by the 
 
 import numpy as np
 
-KEYS = 128  # pitches
 
+def as_pretty_midi(notes: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The notes of a score (see Score) and their tracks, as pretty_midi has them; None where the pairs do not tell enough.
 
-def ends_as_pretty_midi(
-    track: np.ndarray, pitch: np.ndarray, start: np.ndarray, end: np.ndarray
-) -> tuple[np.ndarray | None, np.ndarray | None, bool]:
-    """New ends, notes to keep, and whether the pairs tell enough; None and None where nothing changes.
-
-    All (n,) int64, each track in the order of its starts. Notes without length tell too little where others of their pitch
-    overlap them: which of the note-ons of a tick came before its note-off is not known any more.
+    Lengths change in place. Notes without length tell too little where others of their pitch overlap them: which of the note-ons
+    of a tick came before its note-off is not known any more.
     """
-    key = track * KEYS + pitch
-    if len(key) and key[-1] < 1 << 16:
-        key = key.astype(np.uint16)  # sorted by radix
-    order = key.argsort(kind="stable")
-    k, s, e = key.take(order), start.take(order), end.take(order)
-    overlap = np.flatnonzero((s[1:] < e[:-1]) & (k[1:] == k[:-1])) + 1
-    empty = np.flatnonzero(e == s)
-    if not len(overlap) and not len(empty):
-        return None, None, True
+    start, length, pitch, _ = notes
+    end = start + length
+    # By pitch, then as they lie, track after track: an argsort of bytes takes a fifth of the time of any other.
+    order = pitch.astype(np.uint8).argsort(kind="stable")
+    k, s, e = (pitch << 32 | track).take(order), start.take(order), end.take(order)
+    overlap = ((s[1:] < e[:-1]) & (k[1:] == k[:-1])).nonzero()[0] + 1
     keep = None
-    if len(empty):
+    if not length.all():
+        empty = (e == s).nonzero()[0]
         if np.isin(k[empty], k[overlap]).any() or _shares_its_tick(k, s, e, empty):
-            return None, None, False
-        keep = np.ones(len(end), bool)
-        keep[order[empty]] = False
-    if not len(overlap):
-        return None, keep, True
-    # A note ends at the first note-off of its pitch behind its start. Note-offs are in order: look back while one fits.
-    new, at, back = e.copy(), overlap, 1
-    if (e.take(overlap) < e.take(overlap - 1)).any():
-        order = order[np.lexsort((e, s, k))]
-        e = end.take(order)
-        new = e.copy()
-    else:
-        new[at] = e.take(at - 1)  # what makes them overlap
-        back = 2
-    while len(at):
+            return None
+        keep = length != 0
+    if len(overlap):
+        back = 2  # the one before is what makes it overlap
+        if (e.take(overlap) < e.take(overlap - 1)).any():
+            order, back = order[np.lexsort((e, s, k))], 1
+            e = end.take(order)
+        changed = order.take(overlap)
+        length[changed] = _first_end(k, s, e, overlap, back) - start.take(changed)
+    return (notes, track) if keep is None else (notes.compress(keep, 1), track.compress(keep))
+
+
+def _first_end(k: np.ndarray, s: np.ndarray, e: np.ndarray, at: np.ndarray, back: int) -> np.ndarray:
+    """The first note-off of its pitch behind the start of each note of `at`; known to be at most that of the note `back` - 1 before.
+
+    Note-offs are in order: look back while one fits.
+    """
+    found, left = e.take(at - (back - 1)), np.arange(len(at))
+    while len(left):
         before = at - back
-        at = at.compress((before >= 0) & (k.take(before) == k.take(at)) & (e.take(before) > s.take(at)))
-        new[at] = e.take(at - back)
+        fits = (before >= 0) & (k.take(before) == k.take(at)) & (e.take(before) > s.take(at))
+        left, at = left.compress(fits), at.compress(fits)
+        found[left] = e.take(at - back)
         back += 1
-    out = np.empty_like(end)
-    out[order] = new
-    return out, keep, True
+    return found
 
 
 def _shares_its_tick(k: np.ndarray, s: np.ndarray, e: np.ndarray, empty: np.ndarray) -> bool:

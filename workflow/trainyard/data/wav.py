@@ -1,10 +1,11 @@
 """WAV files read straight from their bytes: RIFF, big-endian RIFX, RF64 and BW64 with PCM or float samples.
 
-The samples are a view of the bytes, no copy: several times as fast as a decoder, and the same numbers. Companded and
+The samples are a view of the bytes (24 bits: one copy): several times as fast as a decoder, and the same numbers. Companded and
 compressed WAV (A-law, µ-law, ADPCM) is left to soundfile; a header that contradicts itself is refused in words here.
 The formats: "Multimedia Programming Interface and Data Specifications 1.0" (RIFF), RFC 2361 (codes), EBU Tech 3306 (RF64).
 """
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,18 +18,26 @@ GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
 CODES = {2: "MS ADPCM", 6: "A-law", 7: "µ-law", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x50: "MPEG", 0x55: "MP3", 0xFF: "AAC"}
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a stream whose end its writer did not know
+# (code, bytes a sample, big-endian) → how numpy reads it. Three bytes are read with the one before them.
+TYPES = {
+    (code, width, big): np.dtype(f"{'>' if big else '<'}{kind}")
+    for code, width, kind in ((PCM, 1, "u1"), (PCM, 2, "i2"), (PCM, 3, "i4"), (PCM, 4, "i4"), (FLOAT, 4, "f4"), (FLOAT, 8, "f8"))
+    for big in (False, True)
+}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Wav:
-    """An opened WAV: `frames` samples of each of `channels` at `rate` Hz; `code` and `bits` are those of its header."""
+    """An opened WAV: `frames` samples of each of `channels` at `rate` Hz, from byte `begin` of `data` on; `code` and `bits` are those
+    of its header."""
 
     rate: int
     channels: int
     frames: int
     code: int
     bits: int
-    raw: memoryview
+    data: bytes
+    begin: int
     big: bool
 
     @property
@@ -39,20 +48,20 @@ class Wav:
     def samples(self, start: int, stop: int) -> np.ndarray:
         """(frames, channels) as stored: uint8 for 8 bits, int16, int32 (24 bits in its upper three bytes), float32, float64."""
         width = -(-self.bits // 8)
-        raw = self.raw[start * self.channels * width : min(stop, self.frames) * self.channels * width]
-        order = ">" if self.big else "<"
-        if width == 3:
-            wide = np.zeros((len(raw) // 3, 4), np.uint8)
-            wide[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)[:, :: -1 if self.big else 1]
-            values = wide.view("<i4")
-        else:
-            values = np.frombuffer(raw, f"{order}f{width}" if self.code == FLOAT else "u1" if width == 1 else f"{order}i{width}")
-        return values.reshape(-1, self.channels)
+        shape = (max(min(stop, self.frames) - start, 0), self.channels)
+        kind, at = TYPES[self.code, width, self.big], self.begin + start * self.channels * width
+        if width != 3:
+            return np.ndarray(shape, kind, self.data, at)
+        values = np.ndarray(shape, kind, self.data, at - 1, (3 * self.channels, 3))
+        return np.left_shift(values, 8, dtype=np.int32) if self.big else np.bitwise_and(values, -256, dtype=np.int32)
 
     def centred(self, start: int, stop: int) -> np.ndarray:
-        """As `samples`, with silence at 0: 8 bits, which WAV stores from 0 to 255, become int16 from -128 to 127."""
+        """As `samples`, with silence at 0 and no wider than needed: 8 bits, which WAV stores from 0 to 255, become int16 from -128 to
+        127, 24 bits float32."""
         values = self.samples(start, stop)
-        return values.astype(np.int16) - np.int16(128) if values.dtype == np.uint8 else values
+        if values.dtype == np.uint8:
+            return np.subtract(values, 128, dtype=np.int16)
+        return values.astype(np.float32) if 16 < self.bits <= 24 else values
 
 
 def open_wav(data: bytes) -> Wav | None:
@@ -62,12 +71,11 @@ def open_wav(data: bytes) -> Wav | None:
         return None
     big = kind == b"RIFX"
     form, begin, size = _chunks(data, "big" if big else "little", kind in (b"RF64", b"BW64"))
-    number = lambda at, width: int.from_bytes(form[at : at + width], "big" if big else "little")  # noqa: E731
-    code, channels, rate, byte_rate, align, bits = (number(at, width) for at, width in ((0, 2), (2, 2), (4, 4), (8, 4), (12, 2), (14, 2)))
+    code, channels, rate, byte_rate, align, bits = struct.unpack_from(">HHIIHH" if big else "<HHIIHH", form)
     if code == EXTENSIBLE:
         if len(form) < 40 or form[26:40] not in (GUID_TAIL, AMBISONIC_TAIL):
             raise Refused(f"its samples are in a format that is not known (sub-format {form[24:40].hex() or 'missing'})")
-        code = number(24, 2)
+        code = int.from_bytes(form[24:26], "big" if big else "little")
     if not channels:
         raise Refused("claims 0 channels")
     width = channels * -(-bits // 8)
@@ -79,7 +87,7 @@ def open_wav(data: bytes) -> Wav | None:
             raise Refused(f"its header contradicts itself: {channels} channel(s) of {bits} bits are {width} bytes, it says {align}")
     elif not 1 <= code < EXTENSIBLE:
         raise Refused(f"its samples are in a format that does not exist (code {code})")
-    return Wav(rate, channels, size // max(width, 1), code, bits, memoryview(data)[begin : begin + size], big)
+    return Wav(rate, channels, size // max(width, 1), code, bits, data, begin, big)
 
 
 def _chunks(data: bytes, order: str, wide: bool) -> tuple[bytes, int, int]:

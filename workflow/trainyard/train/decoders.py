@@ -63,7 +63,7 @@ def _audio(kinds: list[str]) -> Check:
     """A second of a tone in every container in use, decoded by the reader of recordings."""
     import soundfile
 
-    from trainyard.data.audio import decode
+    from trainyard.data.recording import decode
 
     tone = (0.5 * np.sin(2 * np.pi * TONE * np.arange(RATE) / RATE)).astype(np.float32)
     times = {}
