@@ -26,11 +26,11 @@ def extensible(guid, bits=16, align=2):
     return fmt(0xFFFE, align=align, bits=bits) + struct.pack("<HHI", 22, bits, 4) + guid
 
 
-def pcm(sound, bits, channels, big=False, code=1):
-    """A file of these bytes, sample after sample."""
+def pcm(sound, bits, channels, big=False, code=1, more=b""):
+    """A file of these bytes, sample after sample; `more` of the format."""
     order, width = ">" if big else "<", -(-bits // 8)
-    form = struct.pack(f"{order}HHIIHH", code, channels, 8000, 8000 * channels * width, channels * width, bits)
-    body = b"WAVEfmt " + struct.pack(f"{order}I", 16) + form + b"data" + struct.pack(f"{order}I", len(sound)) + sound
+    form = struct.pack(f"{order}HHIIHH", code, channels, 8000, 8000 * channels * width, channels * width, bits) + more
+    body = b"WAVEfmt " + struct.pack(f"{order}I", len(form)) + form + b"data" + struct.pack(f"{order}I", len(sound)) + sound
     return (b"RIFX" if big else b"RIFF") + struct.pack(f"{order}I", len(body)) + body
 
 
@@ -60,6 +60,14 @@ SAME = {  # read, and all of them sound as the plain one
     "extensible header": wav(extensible(PCM_GUID)),
     "longer format part": wav(fmt() + bytes(24)),
     "RIFX (big-endian)": pcm(TONE.byteswap().tobytes(), 16, 1, big=True),
+    "RIFX, extensible header": pcm(
+        TONE.byteswap().tobytes(),
+        16,
+        1,
+        big=True,
+        code=0xFFFE,
+        more=struct.pack(">HHI", 22, 16, 4) + bytes.fromhex("0000000100000010800000aa00389b71"),
+    ),  # fmt: skip
     "RF64": rf64(),
     "BW64": rf64(b"BW64"),
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trainyard.config.features import AudioFeatures
 from trainyard.data.audio import AudioReader, colour, mel_energy, mel_matrix, spectrum
 from trainyard.data.generate.m4singer import STYLES, generate
+from trainyard.data.recording import BLOCK, decode
 from trainyard.data.refused import Refused
 
 FEATURES = AudioFeatures(sample_rate=8000, seconds=1.0, n_fft=512, hop=128, mels=24)
@@ -45,6 +46,15 @@ def test_formats_are_told_by_content_and_agree(kind, subtype):
     plain, other = read(coded(tone())), read(coded(tone(), kind=kind, subtype=subtype))
     loud = plain["mel"].max(1) > 5
     assert np.array_equal(plain["mel"].argmax(1)[loud], other["mel"].argmax(1)[loud])
+
+
+def test_a_long_mp3_is_read_as_a_whole_though_in_blocks():
+    noise = np.random.default_rng(0).standard_normal(5 * 44100) * 0.1
+    data = coded(noise, 44100, "MP3")
+    whole = soundfile.read(io.BytesIO(data), dtype="float64")[0]
+    x, rate = decode(data, 100.0, False)
+    assert rate == 44100 and len(whole) > 2 * BLOCK
+    np.testing.assert_array_equal(x, (whole / np.abs(whole).max()).astype(np.float32))
 
 
 def test_rate_and_channels_do_not_matter():

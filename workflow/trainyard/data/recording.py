@@ -95,7 +95,12 @@ def _decode_other(data: bytes, seconds: float, middle: bool, wav: Wav | None) ->
             start, stop = _kept(file.frames, file.samplerate, seconds, middle)
             if start and file.frames < 1 << 40 and file.seekable():
                 file.seek(start)
-            return _blocks(file, stop - start), file.samplerate, file.frames
+            # Else every read ends with a seek to where it is already, and MP3 frames would miss what they borrow from earlier ones.
+            file.seekable = lambda: False
+            x = _blocks(file, stop - start)
+            if not len(x) and file.frames:
+                raise Refused(_why_not(data, ""))
+            return x, file.samplerate, file.frames
     except (RuntimeError, OSError, TypeError) as error:
         if wav is not None:
             raise Refused(f"its samples are {CODES.get(wav.code, f'of format code {wav.code}')}, and cannot be decoded") from None
@@ -117,7 +122,7 @@ def _why_not(data: bytes, error: str) -> str:
     if kind := _begins(data, RECORDINGS):
         # soundfile puts the object that it read from before what libsndfile says.
         words = " ".join(error.rsplit(">: ", 1)[-1].removeprefix("Error : ").split())
-        vague = "nternal" in words or "unknown error" in words or "malformed" in words
+        vague = not words or "nternal" in words or "unknown error" in words or "malformed" in words
         return f"{kind} that is damaged, or of a variety that cannot be read" + ("" if vague else f" ({words.rstrip('.')})")
     return f"not a recording: {_begins(data, OTHERS) or 'its first bytes are those of no known kind of recording'}"
 

@@ -15,6 +15,7 @@ from trainyard.data.refused import Refused
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 # Behind the two bytes of the code in the sub-format of an extensible header.
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+BIG_GUID_TAIL = bytes.fromhex("00000010800000aa00389b71")  # behind the four bytes of the code, all of it big-endian
 AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
 CODES = {2: "MS ADPCM", 6: "A-law", 7: "µ-law", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x50: "MPEG", 0x55: "MP3", 0xFF: "AAC"}
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a stream whose end its writer did not know
@@ -73,9 +74,12 @@ def open_wav(data: bytes) -> Wav | None:
     form, begin, size = _chunks(data, "big" if big else "little", kind in (b"RF64", b"BW64"))
     code, channels, rate, byte_rate, align, bits = struct.unpack_from(">HHIIHH" if big else "<HHIIHH", form)
     if code == EXTENSIBLE:
-        if len(form) < 40 or form[26:40] not in (GUID_TAIL, AMBISONIC_TAIL):
+        if big and form[24:26] == b"\0\0" and form[28:40] == BIG_GUID_TAIL:
+            code = int.from_bytes(form[26:28], "big")
+        elif len(form) == 40 and form[26:40] in (GUID_TAIL, AMBISONIC_TAIL):
+            code = int.from_bytes(form[24:26], "big" if big else "little")
+        else:
             raise Refused(f"its samples are in a format that is not known (sub-format {form[24:40].hex() or 'missing'})")
-        code = int.from_bytes(form[24:26], "big" if big else "little")
     if not channels:
         raise Refused("claims 0 channels")
     width = channels * -(-bits // 8)
