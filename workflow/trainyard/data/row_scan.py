@@ -1,65 +1,166 @@
-"""First look at JSONL files: the length and hash of every row, in blocks, so that a second look need not search or hash again."""
+"""JSONL files in pieces of whole lines, and the first look at a piece: length and hash of every row."""
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
 import xxhash
 
-from trainyard.data.lines import line_blocks
-from trainyard.data.prefetch import prefetch
+from trainyard.data.share import MOST_PIECES
 
-BLOCK = 4 << 20  # bytes read at once: shared caches hold it, and there are few enough blocks for the work a block costs
+PIECE = 8 << 20  # bytes, at the least, that a process takes at once
+BLOCK = 1 << 20  # bytes of lines in memory at once: they stay in a core's own cache
+MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class RowBlock:
-    """Consecutive lines of one file: 13 bytes a line.
-
-    `sizes` (n,) bytes of each line with its line end, from `offset`; `good` (n,) which lines are rows; `hashes` (rows,)
-    uint64 of the rows without line ends; `skip`: bytes before the first row, which a byte order mark takes; `open_end`: the
-    file's last line has no newline, `sizes` counts one.
-    """
+class Span:
+    """Bytes of one file, from the beginning of a line to the end of one."""
 
     file: int
-    offset: int
-    sizes: np.ndarray
-    good: np.ndarray
-    hashes: np.ndarray
-    skip: int
-    open_end: bool
+    start: int
+    stop: int
 
 
-def scan_blocks(paths: Sequence[Path], seed: int, refused: list[tuple[int, int]]) -> Iterator[RowBlock]:
-    """The blocks of all files. A line that is neither blank nor begins with { and ends with } is no row: its file and line
-    number (from 1) go to `refused`."""
+@dataclass(frozen=True)
+class Scan:
+    """What a piece holds. `hashes` (rows,) uint64 of the rows without line ends; `sizes` (rows,) bytes with line ends; `lines`: how many
+    in each span; `skipped`: those that are no rows, counted from 0 through the piece; `refused`: those of them that are not blank,
+    (span, line of the span from 0)."""
+
+    hashes: array
+    sizes: array
+    lines: list[int]
+    skipped: array
+    refused: list[tuple[int, int]]
+
+
+def cut_pieces(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[Span]]:
+    """All bytes of the files in order, in at most `MOST_PIECES` pieces of about one size."""
+    most = max(PIECE, -(-sum(sizes) // (MOST_PIECES - 1)))
+    pieces: list[list[Span]] = []
+    room = 0
+    for number, (path, size) in enumerate(zip(paths, sizes)):
+        start = 0
+        while start < size:
+            if room <= 0:
+                pieces.append([])
+                room = most
+            stop = size if size - start <= room else _next_line(path, start + room, size)
+            pieces[-1].append(Span(number, start, stop))
+            room -= stop - start
+            start = stop
+    return pieces
+
+
+def _next_line(path: Path, at: int, size: int) -> int:
+    """Where the first line begins at or behind `at` > 0."""
+    with open(path, "rb", buffering=0) as file:
+        at -= 1
+        while at < size and (data := os.pread(file.fileno(), 1 << 16, at)):
+            if (found := data.find(b"\n")) >= 0:
+                return at + found + 1
+            at += len(data)
+    return size
+
+
+def line_blocks(path: Path, span: Span) -> Iterator[list[bytes]]:
+    """The lines of a span, about `BLOCK` bytes at a time, each with its line end; without a byte order mark; a file's last line gets
+    the newline it lacks. Memory: two blocks, or twice the longest line. What is missing of a file that became shorter is not given.
+    """
+    left, begins = span.stop - span.start, span.start == 0
+    with open(path, "rb", buffering=max(4096, min(BLOCK, left))) as file:
+        file.seek(span.start)
+        while left > 0:
+            # The lines whose sizes first reach the hint plus one; a hint of 0 would be all of the file.
+            lines = file.readlines(min(BLOCK, left - 1)) if left > 1 else [file.readline()]
+            if not lines or not lines[-1]:
+                return
+            left = span.stop - file.tell()
+            if begins and lines[0].startswith(MARK):
+                lines[0] = lines[0][len(MARK) :]
+            begins = False
+            if not lines[-1].endswith(b"\n"):
+                lines[-1] += b"\n"
+            yield lines
+
+
+def scan_piece(paths: Sequence[Path], spans: Sequence[Span], seed: int) -> Scan:
+    """Hash every row of a piece. A line that is neither blank nor begins with { and ends with } is no row and refused."""
     digest = xxhash.xxh3_64_intdigest
-    for number, path in enumerate(paths):
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    small = all(span.stop - span.start < 2**32 for span in spans)
+    scan = Scan(array("Q"), array("I" if small else "Q"), [], array("Q"), [])
+    before = 0
+    for span in spans:
+        count = 0
+        for lines in line_blocks(paths[span.file], span):
+            rows = _plain_rows(lines)
+            if rows is None:
+                good, rows = [], []
+                for number, line in enumerate(lines, count):
+                    row, blank = _row(line)
+                    if row:
+                        good.append(line)
+                        rows.append(row)
+                    else:
+                        scan.skipped.append(before + number)
+                        if not blank:
+                            scan.refused.append((len(scan.lines), number))
+                count += len(lines)
+                lines = good
+            else:
+                count += len(lines)
+            scan.hashes.extend(map(digest, rows, repeat(seed)))
+            scan.sizes.extend(map(len, lines))
+        scan.lines.append(count)
+        before += count
+    return scan
+
+
+def refused_lines(pieces: Sequence[Sequence[Span]], scans: Sequence[Scan]) -> list[tuple[int, int]]:
+    """Lines that are neither rows nor blank: (file, number of the line in it from 1)."""
+    out = []
+    file, before = -1, 0
+    for spans, scan in zip(pieces, scans):
+        refused = iter([*scan.refused, (-1, 0)])
+        index, number = next(refused)
+        for i, (span, lines) in enumerate(zip(spans, scan.lines)):
+            if span.file != file:
+                file, before = span.file, 0
+            while index == i:
+                out.append((file, before + number + 1))
+                index, number = next(refused)
+            before += lines
+    return out
+
+
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
+_WITHOUT_END = itemgetter(slice(None, -1)), itemgetter(slice(None, -2))
+
+
+def _plain_rows(lines: list[bytes]) -> list[bytes] | None:
+    """The lines without their ends, where all of them are rows and end alike; no line of a program is run for each."""
+    for without_end in _WITHOUT_END:
+        rows = list(map(without_end, lines))
         try:
-            length = os.fstat(file).st_size
-            line = 0
-            for offset, view, ends in prefetch(line_blocks(file, BLOCK)):
-                data = np.frombuffer(view, np.uint8)
-                begin = np.concatenate(([0], ends[:-1]))
-                skip = 3 if offset == 0 and view[:3] == b"\xef\xbb\xbf" else 0
-                begin[0] = skip
-                stop = ends - 1
-                stop -= (stop > begin) & (data[np.maximum(stop - 1, 0)] == 13)  # CRLF: the carriage return is no part of the row
-                good = (data[begin] == ord("{")) & (data[np.maximum(stop - 1, 0)] == ord("}"))
-                for i in np.flatnonzero(~good).tolist():
-                    text = bytes(view[begin[i] : ends[i]]).strip()
-                    good[i] = text[:1] == b"{" and text[-1:] == b"}"
-                    if text and not good[i]:
-                        refused.append((number, line + i + 1))
-                spans = map(view.__getitem__, map(slice, begin[good].tolist(), stop[good].tolist()))
-                hashes = np.fromiter(map(digest, spans, repeat(seed)), np.uint64, int(good.sum()))
-                sizes = np.diff(ends, prepend=0)
-                small = np.uint32 if len(view) < 2**32 else np.int64
-                yield RowBlock(number, offset, sizes.astype(small), good, hashes, skip, offset + len(view) > length)
-                line += len(ends)
-        finally:
-            os.close(file)
+            begins, ends = set(map(_FIRST, rows)), set(map(_LAST, rows))
+        except IndexError:  # an empty one
+            return None
+        if begins != {ord("{")}:
+            return None
+        if ends == {ord("}")}:
+            return rows
+        if ends != {ord("\r")}:
+            return None
+    return None
+
+
+def _row(line: bytes) -> tuple[bytes, bool]:
+    """The row that a line holds, without its end, or nothing; whether the line is blank. Spaces around a row belong to it."""
+    row = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+    text = line.strip()
+    return row if text.startswith(b"{") and text.endswith(b"}") else b"", not text
