@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch, fa
         return real(*args)
 
     real = getattr(os, fails)
-    monkeypatch.setattr(row_scan, "BLOCK", 4096)
+    monkeypatch.setattr(row_writer, "BLOCK", 4096)
     monkeypatch.setattr(row_writer, "FLUSH", 4096)
     monkeypatch.setattr(os, fails, full)
     with pytest.raises(OSError, match="No space left"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trainyard.data.row_scan as row_scan
+import trainyard.data.row_writer as row_writer
 import trainyard.data.split_lines as module
 import xxhash
 from hypothesis import given, settings
@@ -65,7 +66,8 @@ def test_any_files_in_any_pieces_by_any_workers(tmp_path_factory, files, shards,
         (folder / "in" / f"{number}.jsonl").write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_scan, "PIECE", piece)
-        patch.setattr(row_scan, "BLOCK", block)
+        patch.setattr(row_scan, "READ", block)
+        patch.setattr(row_writer, "BLOCK", block)
         patch.setattr(module, "MAX_WORKERS", workers)
         patch.setattr(module, "_cores", lambda: workers)
         try:
@@ -91,7 +93,7 @@ def command_in_pieces(source: Path, output: Path, meanwhile: str = "", pieces: i
 import os, runpy, signal, sys, time
 import trainyard.data.row_scan as row_scan
 import trainyard.data.split_lines as module
-row_scan.PIECE, row_scan.BLOCK = {pieces}, 500
+row_scan.PIECE, row_scan.READ = {pieces}, 500
 module._cores = lambda: 3
 parent = os.getpid()
 {meanwhile}

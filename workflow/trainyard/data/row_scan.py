@@ -13,7 +13,7 @@ import xxhash
 from trainyard.data.share import MOST_PIECES
 
 PIECE = 8 << 20  # bytes, at the least, that a process takes at once
-BLOCK = 1 << 20  # bytes of lines in memory at once: they stay in a core's own cache
+READ = 256 << 10  # bytes read at once, and bytes of lines hashed at once: they stay in a core's own cache
 MARK = b"\xef\xbb\xbf"
 
 
@@ -68,16 +68,16 @@ def _next_line(path: Path, at: int, size: int) -> int:
     return size
 
 
-def line_blocks(path: Path, span: Span) -> Iterator[list[bytes]]:
-    """The lines of a span, about `BLOCK` bytes at a time, each with its line end; without a byte order mark; a file's last line gets
+def line_blocks(path: Path, span: Span, block: int) -> Iterator[list[bytes]]:
+    """The lines of a span, about `block` bytes at a time, each with its line end; without a byte order mark; a file's last line gets
     the newline it lacks. Memory: two blocks, or twice the longest line. What is missing of a file that became shorter is not given.
     """
     left, begins = span.stop - span.start, span.start == 0
-    with open(path, "rb", buffering=max(4096, min(BLOCK, left))) as file:
+    with open(path, "rb", buffering=max(4096, min(READ, left))) as file:
         file.seek(span.start)
         while left > 0:
             # The lines whose sizes first reach the hint plus one; a hint of 0 would be all of the file.
-            lines = file.readlines(min(BLOCK, left - 1)) if left > 1 else [file.readline()]
+            lines = file.readlines(min(block, left - 1)) if left > 1 else [file.readline()]
             if not lines or not lines[-1]:
                 return
             left = span.stop - file.tell()
@@ -97,23 +97,18 @@ def scan_piece(paths: Sequence[Path], spans: Sequence[Span], seed: int) -> Scan:
     before = 0
     for span in spans:
         count = 0
-        for lines in line_blocks(paths[span.file], span):
+        for lines in line_blocks(paths[span.file], span, READ):
             rows = _plain_rows(lines)
+            first, count = count, count + len(lines)
             if rows is None:
-                good, rows = [], []
-                for number, line in enumerate(lines, count):
-                    row, blank = _row(line)
-                    if row:
-                        good.append(line)
-                        rows.append(row)
-                    else:
-                        scan.skipped.append(before + number)
-                        if not blank:
-                            scan.refused.append((len(scan.lines), number))
-                count += len(lines)
-                lines = good
-            else:
-                count += len(lines)
+                pairs = [(line, _row(line)) for line in lines]
+                for number, (line, row) in enumerate(pairs):
+                    if not row:
+                        scan.skipped.append(before + first + number)
+                        if line.strip():
+                            scan.refused.append((len(scan.lines), first + number))
+                lines = [line for line, row in pairs if row]
+                rows = (row for _, row in pairs if row)
             scan.hashes.extend(map(digest, rows, repeat(seed)))
             scan.sizes.extend(map(len, lines))
         scan.lines.append(count)
@@ -138,29 +133,28 @@ def refused_lines(pieces: Sequence[Sequence[Span]], scans: Sequence[Scan]) -> li
     return out
 
 
-_FIRST, _LAST = itemgetter(0), itemgetter(-1)
-_WITHOUT_END = itemgetter(slice(None, -1)), itemgetter(slice(None, -2))
+_FIRST, _LAST, _LAST_BUT_ONE = itemgetter(0), itemgetter(-2), itemgetter(-3)
+_WITHOUT_NEWLINE, _WITHOUT_BOTH = itemgetter(slice(None, -1)), itemgetter(slice(None, -2))
 
 
-def _plain_rows(lines: list[bytes]) -> list[bytes] | None:
+def _plain_rows(lines: list[bytes]) -> Iterator[bytes] | None:
     """The lines without their ends, where all of them are rows and end alike; no line of a program is run for each."""
-    for without_end in _WITHOUT_END:
-        rows = list(map(without_end, lines))
-        try:
-            begins, ends = set(map(_FIRST, rows)), set(map(_LAST, rows))
-        except IndexError:  # an empty one
+    try:
+        if set(map(_FIRST, lines)) != {ord("{")}:
             return None
-        if begins != {ord("{")}:
-            return None
-        if ends == {ord("}")}:
-            return rows
-        if ends != {ord("\r")}:
-            return None
+        last = set(map(_LAST, lines))
+        if last == {ord("}")}:
+            return map(_WITHOUT_NEWLINE, lines)
+        if last == {ord("\r")} and set(map(_LAST_BUT_ONE, lines)) == {ord("}")}:
+            return map(_WITHOUT_BOTH, lines)
+    except IndexError:  # a line that is too short for a row
+        pass
     return None
 
 
-def _row(line: bytes) -> tuple[bytes, bool]:
-    """The row that a line holds, without its end, or nothing; whether the line is blank. Spaces around a row belong to it."""
-    row = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+def _row(line: bytes) -> bytes:
+    """The row that a line holds, without its end; nothing where it holds none. Spaces around a row belong to it."""
     text = line.strip()
-    return row if text.startswith(b"{") and text.endswith(b"}") else b"", not text
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        return b""
+    return line[:-2] if line.endswith(b"\r\n") else line[:-1]

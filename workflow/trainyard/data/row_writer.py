@@ -16,6 +16,7 @@ from trainyard.data.errors import DataError
 from trainyard.data.row_scan import Scan, Span, line_blocks
 from trainyard.data.share import share
 
+BLOCK = 1 << 20  # bytes of lines dealt at once, so that enough is written to each file at once
 WINDOW = 4 << 20  # bytes of a written file that are hashed at once: a multiple of any system's pages
 FLUSH = 32 << 20  # bytes written by one process after which the disk is set to work, so that little is left for the end
 
@@ -102,7 +103,7 @@ def _write_piece(paths: Sequence[Path], deal: Deal, files: Sequence[int]) -> Non
     at, line = deal.starts.tolist(), 0
     for span, count in zip(deal.spans, deal.lines):
         stop = line + count
-        for lines in line_blocks(paths[span.file], span):
+        for lines in line_blocks(paths[span.file], span, BLOCK):
             numbers = deal.numbers[line : min(line + len(lines), stop)]
             line += len(lines)
             if line > stop:
