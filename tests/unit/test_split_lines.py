@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trainyard.data.row_scan as row_scan
 import trainyard.data.row_writer as row_writer
 import xxhash
 from hypothesis import given, settings

@@ -2,11 +2,13 @@
 
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
 
@@ -26,17 +28,15 @@ class Span:
     stop: int
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What a piece holds. `hashes` (rows,) uint64 of the rows without line ends; `sizes` (rows,) bytes with line ends; `lines`: how many
-    in each span; `skipped`: those that are no rows, counted from 0 through the piece; `refused`: those of them that are not blank,
-    (span, line of the span from 0)."""
+class Scan(NamedTuple):
+    """What a piece holds. `hashes` (rows,) uint64 of the rows without line ends; `sizes` (rows,) bytes with line ends; `lines` (spans,)
+    how many; `skipped`: lines that are no rows, counted from 0 through the piece; `refused`: those of them that are not blank."""
 
     hashes: array
     sizes: array
-    lines: list[int]
+    lines: array
     skipped: array
-    refused: list[tuple[int, int]]
+    refused: array
 
 
 def cut_pieces(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[Span]]:
@@ -93,7 +93,7 @@ def scan_piece(paths: Sequence[Path], spans: Sequence[Span], seed: int) -> Scan:
     """Hash every row of a piece. A line that is neither blank nor begins with { and ends with } is no row and refused."""
     digest = xxhash.xxh3_64_intdigest
     small = all(span.stop - span.start < 2**32 for span in spans)
-    scan = Scan(array("Q"), array("I" if small else "Q"), [], array("Q"), [])
+    scan = Scan(array("Q"), array("I" if small else "Q"), array("Q"), array("Q"), array("Q"))
     before = 0
     for span in spans:
         count = 0
@@ -106,7 +106,7 @@ def scan_piece(paths: Sequence[Path], spans: Sequence[Span], seed: int) -> Scan:
                     if not row:
                         scan.skipped.append(before + first + number)
                         if line.strip():
-                            scan.refused.append((len(scan.lines), first + number))
+                            scan.refused.append(before + first + number)
                 lines = [line for line, row in pairs if row]
                 rows = (row for _, row in pairs if row)
             scan.hashes.extend(map(digest, rows, repeat(seed)))
@@ -121,14 +121,13 @@ def refused_lines(pieces: Sequence[Sequence[Span]], scans: Sequence[Scan]) -> li
     out = []
     file, before = -1, 0
     for spans, scan in zip(pieces, scans):
-        refused = iter([*scan.refused, (-1, 0)])
-        index, number = next(refused)
-        for i, (span, lines) in enumerate(zip(spans, scan.lines)):
+        start = 0
+        for span, lines in zip(spans, scan.lines):
             if span.file != file:
                 file, before = span.file, 0
-            while index == i:
-                out.append((file, before + number + 1))
-                index, number = next(refused)
+            first = bisect_left(scan.refused, start)
+            out += [(file, before + line - start + 1) for line in scan.refused[first : bisect_left(scan.refused, start + lines)]]
+            start += lines
             before += lines
     return out
 

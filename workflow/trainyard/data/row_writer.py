@@ -1,9 +1,10 @@
 """Second look at JSONL files: rows dealt to files, each process writing its pieces where they belong."""
 
-import mmap
 import os
 import threading
+from array import array
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,11 +14,10 @@ import numpy as np
 import xxhash
 
 from trainyard.data.errors import DataError
-from trainyard.data.row_scan import Scan, Span, line_blocks
+from trainyard.data.row_scan import READ, Scan, Span, line_blocks
 from trainyard.data.share import share
 
 BLOCK = 1 << 20  # bytes of lines dealt at once, so that enough is written to each file at once
-WINDOW = 4 << 20  # bytes of a written file that are hashed at once: a multiple of any system's pages
 FLUSH = 32 << 20  # bytes written by one process after which the disk is set to work, so that little is left for the end
 
 
@@ -37,7 +37,7 @@ class Deal:
     (targets,) int64: which bytes of each target the piece fills."""
 
     spans: list[Span]
-    lines: list[int]
+    lines: array
     numbers: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
@@ -65,13 +65,15 @@ def deal_rows(
             stack.callback(os.close, files[-1])
         disk = stack.enter_context(_Disk(files))
 
-        def deal(piece: int) -> None:
+        def deal(piece: int) -> tuple[()]:
             _write_piece(paths, deals[piece], files)
             disk.wrote(int((deals[piece].stops - deals[piece].starts).sum()))
+            return ()
 
         share(deal, len(deals), workers, disk.start)
         disk.finish()
-        digests = share(lambda part: _digest(files[part], sizes[part]), len(files), workers)
+        with ThreadPoolExecutor(workers) as pool:
+            digests = list(pool.map(_digest, files, sizes))
         disk.wait()
     return [Part(*part) for part in zip(targets, rows, sizes, digests)]
 
@@ -137,27 +139,16 @@ def _write(file: int, data: bytes, at: int) -> None:
 
 
 def _digest(file: int, size: int) -> str:
-    """xxh3 (128 bits) of what was written: several processes wrote pieces of the file, in any order. It is looked at where the system
-    holds it, which takes half as long as a copy of it would; nobody else has the file, so it cannot become shorter."""
-    digest = xxhash.xxh3_128()
-    for at in range(0, size, WINDOW):
-        length = min(WINDOW, size - at)
-        try:
-            with mmap.mmap(file, length, access=mmap.ACCESS_READ, offset=at) as window:
-                digest.update(window)
-        except OSError:  # some mounts cannot do it
-            digest.update(_read(file, length, at))
+    """xxh3 (128 bits) of what was written, read back: several processes wrote pieces of the file, in any order."""
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(READ))
+    at = 0
+    while at < size:
+        count = os.preadv(file, [buffer[: size - at]], at)
+        if not count:
+            raise OSError(f"{size - at} bytes that were written cannot be read back")
+        digest.update(buffer[:count])
+        at += count
     return digest.hexdigest()
-
-
-def _read(file: int, size: int, at: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = os.pread(file, size - len(data), at + len(data))
-        if not piece:
-            raise OSError(f"{size - len(data)} bytes that were written cannot be read back")
-        data += piece
-    return bytes(data)
 
 
 class _Disk:

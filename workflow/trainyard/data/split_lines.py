@@ -68,7 +68,9 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     before = [_stamp(p) for p in paths]
     workers = min(MAX_WORKERS, _cores())
     pieces = cut_pieces(paths, [bytes_ for bytes_, _ in before])
-    scans = share(lambda piece: scan_piece(paths, pieces[piece], seed), len(pieces), workers, _imports)
+    found_rows = share(lambda piece: scan_piece(paths, pieces[piece], seed), len(pieces), workers, _imports)
+    scans = [Scan(*arrays) for arrays in found_rows]
+    del found_rows  # the writing empties `scans`, so that memory is freed
 
     from trainyard.data.files import write_json
     from trainyard.data.refused import write_quarantine
