@@ -4,7 +4,6 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
@@ -19,8 +18,7 @@ READ = 256 << 10  # bytes read at once, and bytes of lines hashed at once: they 
 MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Bytes of one file, from the beginning of a line to the end of one."""
 
     file: int

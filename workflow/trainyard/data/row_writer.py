@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -21,8 +21,7 @@ BLOCK = 1 << 20  # bytes of lines dealt at once, so that enough is written to ea
 FLUSH = 32 << 20  # bytes written by one process after which the disk is set to work, so that little is left for the end
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One file that was written: rows, size in bytes and xxh3 (128 bits, in hexadecimal)."""
 
     path: Path
@@ -31,8 +30,7 @@ class Part:
     digest: str
 
 
-@dataclass(frozen=True)
-class Deal:
+class Deal(NamedTuple):
     """Where the lines of a piece go: `numbers` (lines,) of the targets, their count for a line that is no row; `starts` and `stops`
     (targets,) int64: which bytes of each target the piece fills."""
 

@@ -4,13 +4,11 @@ Helpers are forks of this process: they start in a millisecond and know all that
 is where it has threads, and outside Linux, they are threads. What they send back are arrays of numbers, as bytes.
 """
 
-import json
 import os
 import signal
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from trainyard.data.errors import DataError
 
@@ -33,6 +31,8 @@ def share(work: Work, pieces: int, workers: int, first: Callable[[], object] = l
         first()
         return [work(piece) for piece in range(pieces)]
     if not _can_fork():
+        from concurrent.futures import ThreadPoolExecutor
+
         first()
         with ThreadPoolExecutor(helpers + 1) as pool:
             return list(pool.map(work, range(pieces)))
@@ -89,6 +89,8 @@ class _Helper:
             if piece == END:
                 return
             if piece == FAILED:
+                import json
+
                 raise _error(json.loads(self._exactly(count)))
             arrays = []
             for _ in range(count):
@@ -139,6 +141,8 @@ def _help(tickets: int, work: Work, send: int, parent: int) -> None:
                     out.write(numbers)
             out.write(array("q", (END, 0)))
         except BaseException as error:
+            import json
+
             text = json.dumps(_told(error)).encode()
             out.write(array("q", (FAILED, len(text))).tobytes() + text)
 

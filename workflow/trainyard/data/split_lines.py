@@ -9,11 +9,8 @@ Memory: 14 bytes a row and some blocks.
 """
 
 import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainyard.data.errors import DataError
 from trainyard.data.names import from_text, to_text
@@ -21,7 +18,7 @@ from trainyard.data.row_scan import Scan, cut_pieces, refused_lines, scan_piece
 from trainyard.data.share import share
 from trainyard.data.walk import Found, base_folder, walk
 
-if TYPE_CHECKING:  # numpy takes a while to load, and other processes can be at work by then
+if TYPE_CHECKING:  # numpy takes a while to load, as do other modules below, and other processes can be at work by then
     from trainyard.data.row_writer import Part
     from trainyard.data.shards import HashBorders
 
@@ -31,13 +28,12 @@ MAX_SHARDS = 500  # as many files are open at once; the usual limit is 1,024
 MAX_WORKERS = 4  # each holds some blocks in memory, and the disk has its limit too
 
 
-@dataclass
-class Result:
-    """What was written: rows of each file, the content of splits.json."""
+class Result(NamedTuple):
+    """What was written: rows of each file, lines and files left out, the content of splits.json."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    refused: int = 0
-    summary: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int]
+    refused: int
+    summary: dict[str, Any]
 
 
 def find_files(source: Path) -> list[Found]:
@@ -102,6 +98,9 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
 
 
 def _imports() -> None:
+    """What is needed later, loaded while a helper scans."""
+    import trainyard.data.files
+    import trainyard.data.refused
     import trainyard.data.row_writer
     import trainyard.data.shards
     import trainyard.data.work_folder  # noqa: F401
@@ -158,7 +157,9 @@ def _describe(part: "Part") -> dict[str, Any]:
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:
     """A zip archive of each file: the same bytes from the same rows (its one entry has no time of its own)."""
+    import shutil
     import zipfile
+    from concurrent.futures import ThreadPoolExecutor
 
     from trainyard.data.files import sha256_file
 
