@@ -63,7 +63,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     _check_output(paths, output)
     before = [_stamp(p) for p in paths]
     workers = min(MAX_WORKERS, _cores())
-    pieces = cut_pieces(paths, [bytes_ for bytes_, _ in before])
+    pieces = cut_pieces(paths, [length for length, _ in before])
     found_rows = share(lambda piece: scan_piece(paths, pieces[piece], seed), len(pieces), workers, _imports)
     scans = [Scan(*arrays) for arrays in found_rows]
     del found_rows  # the writing empties `scans`, so that memory is freed
