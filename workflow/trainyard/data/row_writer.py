@@ -1,117 +1,206 @@
-"""Second look at JSONL files: rows dealt to files, each file hashed while it is written, by threads that need no interpreter."""
+"""Second look at JSONL files: rows dealt to files, each process writing its pieces where they belong."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
 
 from trainyard.data.errors import DataError
-from trainyard.data.prefetch import prefetch
-from trainyard.data.row_scan import RowBlock
+from trainyard.data.row_scan import READ, Scan, Span, line_blocks
+from trainyard.data.share import share
 
-THREADS = 2  # writing and hashing run without the interpreter's lock; the slicing beside them holds it
-FLUSH = 32 << 20  # bytes of a part after which the disk is set to work, so that little is left for the end
+BLOCK = 2 << 20  # bytes of lines dealt at once: small writes cost the system more
+FLUSH = 32 << 20  # bytes written by one process after which the disk is set to work, so that little is left for the end
 
 
-@dataclass
-class Part:
-    """One file that is written: rows, size in bytes and xxh3 (128 bits) so far."""
+class Part(NamedTuple):
+    """One file that was written: rows, size in bytes and xxh3 (128 bits, in hexadecimal)."""
 
     path: Path
-    rows: int = 0
-    size: int = 0
-    digest: Any = field(default_factory=xxhash.xxh3_128)
-    file: int = -1
-    _last: Future | None = None
+    rows: int
+    size: int
+    digest: str
 
-    def append(self, pool: ThreadPoolExecutor, disk: ThreadPoolExecutor, rows: int, data: bytes) -> None:
-        """Write behind what was appended before; at most one piece a part waits. Raises the error of that one."""
-        self.wait()
-        if self.size // FLUSH < (self.size + len(data)) // FLUSH:
-            disk.submit(os.fsync, self.file)  # only a start: an error comes again from the last one
-        self.rows += rows
-        self.size += len(data)
-        self._last = pool.submit(self._write, data)
 
-    def wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
+class Deal(NamedTuple):
+    """Where the lines of a piece go: `numbers` (lines,) of the targets, their count for a line that is no row; `starts` and `stops`
+    (targets,) int64: which bytes of each target the piece fills."""
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.file, rest) :]
-        self.digest.update(data)
+    spans: list[Span]
+    lines: array
+    numbers: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 def deal_rows(
-    paths: Sequence[Path], blocks: Iterable[RowBlock], place: Callable[[np.ndarray], np.ndarray], targets: Sequence[Path]
+    paths: Sequence[Path],
+    pieces: Sequence[list[Span]],
+    scans: list[Scan],
+    place: Callable[[np.ndarray], np.ndarray],
+    targets: Sequence[Path],
+    workers: int,
 ) -> list[Part]:
-    """Write every row of the blocks to the target whose number `place` gives its hash; synced to the disk.
+    """Write every row to the target whose number `place` gives its hash; synced to the disk. Empties `scans`, whose memory is needed.
 
     Rows keep their order and their bytes; the last line of a file gets the newline it lacks. Raises DataError when a file
-    has become shorter, OSError.
+    has become another, OSError.
     """
-    parts = [Part(path) for path in targets]
+    deals, rows = _plan(pieces, scans, place, len(targets))
+    sizes = deals[-1].stops.tolist() if deals else [0] * len(targets)
     with ExitStack() as stack:
-        for part in parts:
-            part.file = os.open(part.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            stack.callback(os.close, part.file)
-        # Left before the files are closed.
-        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-        disk = stack.enter_context(ThreadPoolExecutor(1))
-        for block, view in prefetch(_read_blocks(paths, blocks)):
-            _deal(block, view, place(block.hashes), parts, pool, disk)
-        for part in parts:
-            part.wait()
-        list(disk.map(os.fsync, [part.file for part in parts]))
-    return parts
+        files = []
+        for target in targets:
+            files.append(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            stack.callback(os.close, files[-1])
+        disk = stack.enter_context(_Disk(files))
+
+        def deal(piece: int) -> tuple[()]:
+            _write_piece(paths, deals[piece], files)
+            disk.wrote(int((deals[piece].stops - deals[piece].starts).sum()))
+            return ()
+
+        share(deal, len(deals), workers, disk.start)
+        disk.finish()
+        with ThreadPoolExecutor(workers) as pool:
+            digests = list(pool.map(_digest, files, sizes))
+        disk.wait()
+    return [Part(*part) for part in zip(targets, rows, sizes, digests)]
 
 
-def _read_blocks(paths: Sequence[Path], blocks: Iterable[RowBlock]) -> Iterator[tuple[RowBlock, memoryview]]:
-    """The blocks and their bytes, which hold until the next but one is asked for."""
-    buffers = [bytearray(), bytearray()]
-    for number, group in groupby(blocks, key=lambda block: block.file):
-        with open(paths[number], "rb", buffering=0) as file:
-            for block in group:
-                buffers.reverse()
-                size = int(block.sizes.sum(dtype=np.int64))
-                if len(buffers[0]) < size:
-                    buffers[0] = bytearray(size)
-                view = memoryview(buffers[0])[:size]
-                _read(file.fileno(), block, view, paths[number])
-                yield block, view
+def _plan(
+    pieces: Sequence[list[Span]], scans: list[Scan], place: Callable[[np.ndarray], np.ndarray], targets: int
+) -> tuple[list[Deal], list[int]]:
+    """What each piece writes where, and the rows of each target."""
+    deals: list[Deal] = []
+    rows, end = np.zeros(targets, np.int64), np.zeros(targets, np.int64)
+    scans.reverse()
+    for spans in pieces:
+        scan = scans.pop()
+        small = place(np.frombuffer(scan.hashes, np.uint64)).astype(np.uint8 if targets < 256 else np.uint16)
+        rows += np.bincount(small, minlength=targets)
+        start = end
+        end = start + np.bincount(small, np.frombuffer(scan.sizes, scan.sizes.typecode), targets).astype(np.int64)
+        if scan.skipped:
+            numbers = np.full(sum(scan.lines), targets, small.dtype)
+            kept = np.ones(len(numbers), bool)
+            kept[np.frombuffer(scan.skipped, np.uint64)] = False
+            numbers[kept] = small
+            small = numbers
+        deals.append(Deal(spans, scan.lines, small, start, end))
+    return deals, rows.tolist()
 
 
-def _read(file: int, block: RowBlock, view: memoryview, path: Path) -> None:
-    stop = len(view) - block.open_end
-    got = 0
-    while got < stop:
-        count = os.preadv(file, [view[got:stop]], block.offset + got)
+def _write_piece(paths: Sequence[Path], deal: Deal, files: Sequence[int]) -> None:
+    at, line = deal.starts.tolist(), 0
+    for span, count in zip(deal.spans, deal.lines):
+        stop = line + count
+        for lines in line_blocks(paths[span.file], span, BLOCK):
+            numbers = deal.numbers[line : min(line + len(lines), stop)]
+            line += len(lines)
+            if line > stop:
+                break
+            order = np.argsort(numbers, kind="stable")
+            sorted_lines = list(map(lines.__getitem__, order.tolist()))
+            edges = np.searchsorted(numbers[order], np.arange(len(files) + 1)).tolist()
+            for number, (first, last) in enumerate(pairwise(edges)):
+                if first < last:
+                    data = b"".join(sorted_lines[first:last])
+                    if at[number] + len(data) > deal.stops[number]:
+                        raise _changed(paths[span.file])
+                    _write(files[number], data, at[number])
+                    at[number] += len(data)
+        if line < stop:
+            raise DataError(f"{paths[span.file]}: became shorter while it was divided; run again when it is at rest")
+        if line > stop:
+            raise _changed(paths[span.file])
+    if at != deal.stops.tolist():
+        raise _changed(paths[deal.spans[0].file])
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path}: changed while it was divided; run again when it is at rest")
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    written = os.pwrite(file, data, at)
+    while written < len(data):
+        written += os.pwrite(file, memoryview(data)[written:], at + written)
+
+
+def _digest(file: int, size: int) -> str:
+    """xxh3 (128 bits) of what was written, read back: several processes wrote pieces of the file, in any order."""
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(READ))
+    at = 0
+    while at < size:
+        count = os.preadv(file, [buffer[: size - at]], at)
         if not count:
-            raise DataError(f"{path}: became shorter while it was divided; run again when it is at rest")
-        got += count
-    if block.open_end:
-        view[-1:] = b"\n"
+            raise OSError(f"{size - at} bytes that were written cannot be read back")
+        digest.update(buffer[:count])
+        at += count
+    return digest.hexdigest()
 
 
-def _deal(
-    block: RowBlock, view: memoryview, numbers: np.ndarray, parts: Sequence[Part], pool: ThreadPoolExecutor, disk: ThreadPoolExecutor
-) -> None:
-    """Append each row of a block to its part."""
-    ends = np.cumsum(block.sizes, dtype=np.int64)
-    begin = ends - block.sizes
-    begin[0] = block.skip
-    begin, ends = begin.compress(block.good), ends.compress(block.good)
-    for number, part in enumerate(parts):
-        rows = np.flatnonzero(numbers == number) if len(parts) > 1 else np.arange(len(numbers))
-        if len(rows):
-            spans = map(slice, begin.take(rows).tolist(), ends.take(rows).tolist())
-            part.append(pool, disk, len(rows), b"".join(map(view.__getitem__, spans)))
+class _Disk:
+    """A thread that syncs files while others write them, so that little is left for the end."""
+
+    def __init__(self, files: Sequence[int]):
+        self._files = files
+        self._more = threading.Event()
+        self._waiting = 0
+        self._last = False
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._sync)
+
+    def __enter__(self) -> "_Disk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files = []
+        self.finish()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wrote(self, size: int) -> None:
+        """So many bytes more. Raises OSError when those before did not get to the disk."""
+        if self._error:
+            raise self._error
+        self._waiting += size
+        if self._waiting >= FLUSH:
+            self._waiting = 0
+            self._more.set()
+
+    def finish(self) -> None:
+        """All was written."""
+        self._last = True
+        self._more.set()
+
+    def wait(self) -> None:
+        """Until all is on the disk. Raises OSError: a file tells each error once, so the first is kept."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def _sync(self) -> None:
+        last = False
+        while not last:
+            self._more.wait()
+            self._more.clear()
+            last = self._last
+            try:
+                for file in self._files:
+                    os.fsync(file)
+            except OSError as error:
+                self._error = error
+                return

@@ -1,42 +1,39 @@
-"""Dividing JSONL files by themselves: exact shards and an eval part, in two passes over blocks of bytes.
+"""Dividing JSONL files by themselves: exact shards and an eval part, in two passes over pieces of the files, on all cores.
 
 First pass: length and xxh3 of every row. Rows whose hash lies in the lowest `eval_fraction` of all hashes are for evaluation,
 so equal rows never lie on both sides and a row keeps its side when data are added. The others are ranked by hash and cut into
-shards whose sizes differ by at most one: a hash a border is enough for the second pass, which writes. So which shard a row is
-in depends on its bytes, the seed and the other rows, not on names or the order of files; rows keep the order of the source.
-Memory: 13 bytes a line and some blocks.
+shards whose sizes differ by at most one. So which shard a row is in depends on its bytes, the seed and the other rows, not on
+names or the order of files; rows keep the order of the source. The second pass writes: how much of each part each piece holds
+is known, so every process writes its pieces where they belong.
+Memory: 14 bytes a row and some blocks.
 """
 
 import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainyard.data.errors import DataError
-from trainyard.data.files import sha256_file, write_json
 from trainyard.data.names import from_text, to_text
-from trainyard.data.refused import write_quarantine
-from trainyard.data.row_scan import scan_blocks
-from trainyard.data.row_writer import Part, deal_rows
-from trainyard.data.shards import HashBorders, select_ranks, shard_edges
-from trainyard.data.storage import size
+from trainyard.data.row_scan import Scan, cut_pieces, refused_lines, scan_piece
+from trainyard.data.share import share
 from trainyard.data.walk import Found, base_folder, walk
-from trainyard.data.work_folder import held_empty
+
+if TYPE_CHECKING:  # numpy takes a while to load, as do other modules below, and other processes can be at work by then
+    from trainyard.data.row_writer import Part
+    from trainyard.data.shards import HashBorders
 
 ENDINGS = (".jsonl", ".ndjson")
 NO_ROW = "the line is not a JSON object: it does not begin with { and end with }"
 MAX_SHARDS = 500  # as many files are open at once; the usual limit is 1,024
+MAX_WORKERS = 4  # each holds some blocks in memory, and the disk has its limit too
 
 
-@dataclass
-class Result:
-    """What was written: rows of each file, the content of splits.json."""
+class Result(NamedTuple):
+    """What was written: rows of each file, lines and files left out, the content of splits.json."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    refused: int = 0
-    summary: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int]
+    refused: int
+    summary: dict[str, Any]
 
 
 def find_files(source: Path) -> list[Found]:
@@ -65,15 +62,24 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     paths = [base_folder(source) / from_text(f) for f in files]
     _check_output(paths, output)
     before = [_stamp(p) for p in paths]
-    broken: list[tuple[int, int]] = []
-    blocks = list(scan_blocks(paths, seed, broken))
-    quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in broken]
-    place = _borders([b.hashes for b in blocks], shards, eval_fraction, source)
+    workers = min(MAX_WORKERS, _cores())
+    pieces = cut_pieces(paths, [length for length, _ in before])
+    found_rows = share(lambda piece: scan_piece(paths, pieces[piece], seed), len(pieces), workers, _imports)
+    scans = [Scan(*arrays) for arrays in found_rows]
+    del found_rows  # the writing empties `scans`, so that memory is freed
+
+    from trainyard.data.files import write_json
+    from trainyard.data.refused import write_quarantine
+    from trainyard.data.row_writer import deal_rows
+    from trainyard.data.work_folder import held_empty
+
+    quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in refused_lines(pieces, scans)]
+    borders = _borders(scans, shards, eval_fraction, source)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
     with held_empty(
         output / ".split", f"{output}: another split_dataset.py is writing there; wait for it or give another --output"
     ) as work:
-        parts = deal_rows(paths, blocks, place.place, [work / name for name in names])
+        parts = deal_rows(paths, pieces, scans, borders.place, [work / name for name in names], workers)
         if [_stamp(p) for p in paths] != before:
             raise DataError(f"{source}: changed while it was divided; run again when it is at rest")
         parts = parts[1:] + parts[:1] if eval_fraction else parts
@@ -91,8 +97,26 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     return Result({part.path.name: part.rows for part in parts}, len(quarantine), summary)
 
 
-def _borders(hashes: list, shards: int, eval_fraction: float, source: Path) -> HashBorders:
+def _imports() -> None:
+    """What is needed later, loaded while a helper scans."""
+    import trainyard.data.files
+    import trainyard.data.refused
+    import trainyard.data.row_writer
+    import trainyard.data.shards
+    import trainyard.data.work_folder  # noqa: F401
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path) -> "HashBorders":
     """The borders of the parts in order of hash: eval first where there is one, then the shards."""
+    import numpy as np
+
+    from trainyard.data.shards import HashBorders, select_ranks, shard_edges
+
+    hashes = [np.frombuffer(scan.hashes, np.uint64) for scan in scans]
     total = sum(map(len, hashes))
     limit = min(int(eval_fraction * 2**64), 2**64 - 1)
     held = sum(int((h < limit).sum()) for h in hashes) if eval_fraction else 0
@@ -111,6 +135,8 @@ def _check_output(paths: list[Path], output: Path) -> None:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     if need > free:
+        from trainyard.data.storage import size
+
         raise DataError(
             f"{output}: the shards need {size(need)}, {size(free)} are free: {size(need - free)} are missing; "
             "make room, or give another --output"
@@ -125,13 +151,17 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _describe(part: Part) -> dict[str, Any]:
-    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.digest.hexdigest()}
+def _describe(part: "Part") -> dict[str, Any]:
+    return {"file": part.path.name, "rows": part.rows, "bytes": part.size, "xxh3": part.digest}
 
 
 def _archive(work: Path, described: list[dict[str, Any]]) -> None:
     """A zip archive of each file: the same bytes from the same rows (its one entry has no time of its own)."""
+    import shutil
     import zipfile
+    from concurrent.futures import ThreadPoolExecutor
+
+    from trainyard.data.files import sha256_file
 
     def archive(entry: dict[str, Any]) -> None:
         path = work / f"{entry['file']}.zip"
@@ -148,7 +178,7 @@ def _archive(work: Path, described: list[dict[str, Any]]) -> None:
             os.fsync(out.fileno())
         entry["zip_sha256"] = sha256_file(path)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2) as pool:
+    with ThreadPoolExecutor(_cores()) as pool:
         list(pool.map(archive, described))
 
 

@@ -10,8 +10,6 @@ import re
 import stat
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.data.errors import DataError
@@ -28,13 +26,16 @@ SUFFIXES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Found:
-    """A file below the root: its path as text (see names), its size in bytes, and why it cannot be used."""
+    """A file below the root: its path as text (see names), its size in bytes, and why it cannot be used.
 
-    path: str
-    size: int
-    refused: str | None = None
+    No dataclass: what makes those takes longer to load than all of this, and commands that are done in a second import it.
+    """
+
+    __slots__ = ("path", "refused", "size")
+
+    def __init__(self, path: str, size: int, refused: str | None = None):
+        self.path, self.size, self.refused = path, size, refused
 
 
 def base_folder(root: Path) -> Path:
@@ -103,8 +104,15 @@ def _glob(pattern: str) -> str:
 def walk(root: Path, wanted: Callable[[str], bool], threads: int = THREADS) -> list[Found]:
     """Every wanted file below a folder, sorted by path; `wanted` is asked with the path as text."""
     top, real = str(root), os.path.realpath(root)
-    found: list[Found] = []
-    folders, unsized = deque([""]), deque[list[str]]()
+    found, deeper, names = _list(top, "", real, wanted)
+    if not deeper and len(names) <= STATS:
+        found += _sizes(top, names)[0]
+        found.sort(key=lambda f: f.path)
+        return found
+
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+    folders, unsized = deque(deeper), deque(_tasks(names))
     with ThreadPoolExecutor(threads) as pool:
         pending: set[Future] = set()
         while pending or folders or unsized:
@@ -119,9 +127,13 @@ def walk(root: Path, wanted: Callable[[str], bool], threads: int = THREADS) -> l
                 files, deeper, names = future.result()
                 found += files
                 folders += deeper
-                unsized += [names[i : i + STATS] for i in range(0, len(names), STATS)]
+                unsized += _tasks(names)
     found.sort(key=lambda f: f.path)
     return found
+
+
+def _tasks(names: list[str]) -> list[list[str]]:
+    return [names[i : i + STATS] for i in range(0, len(names), STATS)]
 
 
 Listed = tuple[list[Found], list[str], list[str]]
