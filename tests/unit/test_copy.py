@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trainyard.data.copy_folder as copy_folder
-import trainyard.data.decoding as decoding
+import trainyard.data.ahead as ahead
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, typed_dataset
@@ -100,7 +100,7 @@ def test_what_is_written_does_not_depend_on_how_parallel_it_was(tmp_path: Path, 
     (root / "odd.txt").write_text("wide")
     found = []
     for workers, chunk in ((1, 32), (3, 4)):
-        monkeypatch.setattr(decoding, "CHUNK_FILES", chunk)
+        monkeypatch.setattr(ahead, "BATCH", chunk)
         out, _ = run(root, settings(), workers=workers, reads=1 if workers == 1 else 16)
         found.append({p.name: p.read_bytes() for p in out.iterdir() if p.name != "summary.json"})
     assert found[0] == found[1] and len(found[0]) == 4
@@ -355,9 +355,9 @@ def test_killed_in_the_middle_leaves_nothing_that_looks_finished(tmp_path: Path)
 import sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-import trainyard.data.decoding
+import trainyard.data.ahead
 from trainyard.data.copy import Limits, LocalCopy
-trainyard.data.decoding.CHUNK_FILES = 1
+trainyard.data.ahead.BATCH = 1
 out = Path({str(out)!r})
 copy = LocalCopy(Path({str(root)!r}), {index!r}, {splits!r}, {keys!r}, Limits(), "copy_readers:NumberReader")
 copy.run(out, str(out / "q.csv"), str(out / "s.json"))

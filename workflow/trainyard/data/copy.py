@@ -11,8 +11,8 @@ import errno
 import json
 import time
 from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.config.schema import Dataset
+from trainyard.data.ahead import in_batches
 from trainyard.data.copy_folder import check_room, put_into_place, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
@@ -29,7 +30,7 @@ from trainyard.data.files import write_json
 from trainyard.data.index import find_table, typed_dataset
 from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
-from trainyard.data.loading import FileLoader, Given, RowLoader, Sample, TableLoader, files_of_rows
+from trainyard.data.loading import FileLoader, Given, Loaded, Loader, RowLoader, Sample, TableLoader, files_of_rows, size_of
 from trainyard.data.names import from_text
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
 from trainyard.data.split_file import read_splits
@@ -44,8 +45,11 @@ SECONDS = 60.0  # a format without parse_seconds of its own
 ROW_BYTES = 64 << 20
 COMMIT_SECONDS = 0.2  # of work that a kill may cost
 PRIORITY = ("all", "test", "validation", "train")
+PORTION = 512  # rows of the index that are looked up together
+PLAIN = ("id", "path", "row", "size", "label", "group")  # columns that a sample has as they are
+NAMES = ("at", "extra", *PLAIN)
 
-Loader = FileLoader | RowLoader | TableLoader
+Packable = tuple[dict[str, Any], dict[str, Any]]  # fixed and ragged fields of a sample
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class LocalCopy:
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
         known = self.index["refused"]
         self.classes = sorted({x for x, reason in zip(self.index["label"], known) if x is not None and reason is None})
-        self.codes = {c: i for i, c in enumerate(self.classes)}
+        self.codes = {None: np.int64(-1)} | {c: np.int64(i) for i, c in enumerate(self.classes)}
         self.tally = Tally([(i, reason) for i, reason in enumerate(known) if reason is not None])
         self.twins = Twins(self.index["id"], self.splits["split"], self.index["extra"] if name == "paired" else None)
         self.shape = OneShape()
@@ -105,15 +109,15 @@ class LocalCopy:
             journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl", self._identity())))
             loader, decode, meta = self._ways(stack)
             stack.callback(loader.close)
-            journal.check(lambda all: loader.unchanged([self._sample(o.at) for o in all], [_known(o) for o in all]))
+            journal.check(lambda all: loader.unchanged(list(self._samples(o.at for o in all)), [_known(o) for o in all]))
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
             journal.open()
             left = list(self._left(work, meta, journal))
             # One stream through all splits: while one is brought to the disk, files of the next are on their way.
-            loaded = loader.load(self._sample(i) for _, rows, _ in left for i in rows)
+            loaded = loader.load(batch for _, rows, _ in left for batch in in_batches(self._samples(rows), size_of))
             for part, rows, writers in left:
-                self._pack_split(part, islice(loaded, len(rows)), writers, journal, decode)
+                self._pack_split(part, _of(loaded, len(rows)), writers, journal, decode)
 
     def _left(self, work: Path, meta: dict[str, Any], journal: Journal) -> Iterator[tuple[CopyPart, array, dict[int, Any]]]:
         """Splits with the rows that are still to be packed and what writes them; those that an earlier attempt has packed are counted."""
@@ -162,15 +166,18 @@ class LocalCopy:
             context |= table_context(find_table(self.root, dataset)[0], dataset.model_dump(mode="json"))
         prepare = getattr(reader_class(self.target), "prepare", None)
         if prepare is not None:
-            good = (i for i, s in enumerate(self.splits["split"]) if s)
-            context |= prepare((self._sample(i) for i in good), context)
+            context |= prepare(self._samples(i for i, s in enumerate(self.splits["split"]) if s), context)
         return context
 
-    def _sample(self, i: int) -> Sample:
-        row = {name: values[i] for name, values in self.index.items() if name != "refused"}
-        return {**row, "extra": json.loads(row["extra"]) if row["extra"] is not None else None, "at": i}
+    def _samples(self, rows: Iterable[int]) -> Iterator[Sample]:
+        """Rows of the index, as readers are given them."""
+        left = iter(rows)
+        while some := list(islice(left, PORTION)):
+            extra = [json.loads(text) if text is not None else None for text in self.index["extra"].take(some)]
+            columns = [self.index[name].take(some) for name in PLAIN]
+            yield from (dict(zip(NAMES, values)) for values in zip(some, extra, *columns))
 
-    def _pack_split(self, part: CopyPart, loaded: Iterator[Given], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
+    def _pack_split(self, part: CopyPart, loaded: Iterator[list[Given]], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
         """Pack what is loaded of a split, behind what an earlier attempt has packed."""
         done: list[Outcome] = []
         committed = time.monotonic()
@@ -183,16 +190,11 @@ class LocalCopy:
         with contextlib.ExitStack() as stack:
             for writer in writers.values():
                 stack.enter_context(writer)
-            for sample, content, decoded in decode(self.twins.look(part.split, loaded)):
-                if decoded.refused is None:
-                    decoded = self.shape.check(decoded)
-                if decoded.refused is None:
-                    self._write(writers[self.splits["shard"][sample["at"]]], sample, decoded)
-                digest = content.digest.hex() if content.kind == "new" else ""
-                outcome = Outcome(sample["at"], content.kind, decoded.refused, digest, content.stamps)
-                self.tally.read(content)
-                self._count(part, outcome)
-                done.append(outcome)
+            for batch in decode(self.twins.look(part.split, loaded)):
+                self.tally.read(content for _, content, _ in batch)
+                outcomes = self._write(writers, batch)
+                self._count(part, outcomes)
+                done += outcomes
                 self._check_room()
                 if time.monotonic() > committed + COMMIT_SECONDS:
                     commit()
@@ -206,35 +208,61 @@ class LocalCopy:
         """Count what an earlier attempt has done, as if it had been done now."""
         if kept.last is None:
             return
-        for outcome in kept.outcomes:
-            if outcome.kind == "new":
-                self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
-            self._count(part, outcome)
+        for outcomes in kept.outcomes:
+            for outcome in outcomes:
+                if outcome.kind == "new":
+                    self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
+            self._count(part, outcomes)
         self.tally.take_up(kept.last.totals)
         self.tally.resumed += len(kept.outcomes)
         self.shape.known = kept.last.shape
         print(f"{part.split}: going on behind {len(kept.outcomes)} samples that are packed or refused already", flush=True)
 
-    def _count(self, part: CopyPart, outcome: Outcome) -> None:
-        i = outcome.at
-        if outcome.refused is not None:
-            self.tally.refuse(i, outcome.refused)
-            return
-        fold = (self.splits["fold"][i], bool(self.splits["inner"][i])) if self.dataset.folds else None
-        name = part.names[self.splits["shard"][i]]
-        self.tally.packs[name].add(self.index["label"][i], self.index["group"][i], fold)
+    def _count(self, part: CopyPart, outcomes: Iterable[Outcome]) -> None:
+        packed = defaultdict[str, list[int]](list)
+        for outcome in outcomes:
+            if outcome.refused is not None:
+                self.tally.refuse(outcome.at, outcome.refused)
+            else:
+                packed[part.names[self.splits["shard"][outcome.at]]].append(outcome.at)
+        for name, rows in packed.items():
+            folds = [self._fold(i) for i in rows] if self.dataset.folds else []
+            self.tally.packs[name].add(self.index["label"].take(rows), self.index["group"].take(rows), folds)
 
-    def _write(self, writer: Any, sample: Sample, decoded: Decoded) -> None:
-        i, label, tally = sample["at"], sample["label"], self.tally
-        fixed = {**decoded.fixed, "label": np.int64(self.codes[label] if label is not None else -1)}
-        if self.dataset.folds:
-            fixed |= {"fold": np.int16(self.splits["fold"][i]), "inner": np.uint8(bool(self.splits["inner"][i]))}
-        writer.add(fixed, {**decoded.ragged, "id": sample["id"], "group": sample["group"]})
-        for value in (*fixed.values(), *decoded.ragged.values()):
-            tally.bytes_packed += len(value) if isinstance(value, str) else np.asarray(value).nbytes
+    def _fold(self, i: int) -> tuple[int, bool]:
+        return self.splits["fold"][i], bool(self.splits["inner"][i])
+
+    def _write(self, writers: dict[int, Any], batch: list[tuple[Sample, Loaded, Decoded]]) -> list[Outcome]:
+        """Pack what is good of a batch. Returns what became of each sample."""
+        outcomes: list[Outcome] = []
+        good = defaultdict[int, list[Packable]](list)
+        for sample, content, decoded in batch:
+            at, refused = sample["at"], decoded.refused
+            if refused is None:
+                refused = self.shape.refusal(decoded)
+            if refused is None:
+                own = {"id": sample["id"], "group": sample["group"]}
+                good[self.splits["shard"][at]].append((decoded.fixed | self._fixed(at, sample["label"]), decoded.ragged | own))
+            outcomes.append(Outcome(at, content.kind, refused, content.digest.hex() if content.kind == "new" else "", content.stamps))
+        for shard, samples in good.items():
+            self.tally.bytes_packed += writers[shard].add_all(samples)
+            self._hear(samples)
+        return outcomes
+
+    def _hear(self, samples: list[Packable]) -> None:
+        """Count the seconds of sound."""
         features = self.dataset.features
-        if "frames" in decoded.fixed and hasattr(features, "hop"):
-            tally.audio_seconds += float(decoded.fixed["frames"]) * features.hop / features.sample_rate
+        if hasattr(features, "hop") and "frames" in samples[0][0]:
+            for fixed, _ in samples:
+                self.tally.audio_seconds += float(fixed["frames"]) * features.hop / features.sample_rate
+
+    def _fixed(self, at: int, label: str | None) -> dict[str, np.generic]:
+        """What the copy itself knows of a sample, as a pack holds it."""
+        out: dict[str, np.generic] = {"label": self.codes[label]}
+        if self.dataset.folds:
+            fold, inner = self._fold(at)
+            out |= {"fold": np.int16(fold), "inner": np.uint8(inner)}
+        return out
 
     def _check_room(self) -> None:
         """Once it is known how large a packed sample is."""
@@ -248,6 +276,14 @@ class LocalCopy:
             self._said = time.monotonic()
             tally = self.tally
             print(f"{split}: {tally.packed} packed, {len(tally.quarantine)} left out, {tally.bytes_read / 1e6:.0f} MB read", flush=True)
+
+
+def _of(loaded: Iterator[list[Given]], count: int) -> Iterator[list[Given]]:
+    """The batches of the next `count` samples, none of which is of others too."""
+    while count:
+        batch = next(loaded)
+        count -= len(batch)
+        yield batch
 
 
 def _known(outcome: Outcome) -> tuple[str | None, Any]:

@@ -62,8 +62,9 @@ class Outcomes:
     def __len__(self) -> int:
         return sum(line.count for line in self._lines)
 
-    def __iter__(self) -> Iterator[Outcome]:
-        return (outcome for line in self._lines for outcome in self._journal.commit(line).outcomes)
+    def __iter__(self) -> Iterator[list[Outcome]]:
+        """Those of each commit."""
+        return (self._journal.commit(line).outcomes for line in self._lines)
 
 
 @dataclass

@@ -17,7 +17,7 @@ def to_text(name: str) -> str:
 
 def from_text(text: str) -> str:
     """The name that `to_text` made this text from, for os.open."""
-    return _ESCAPED.sub(lambda m: _byte(int(m[1], 16)), text)
+    return _ESCAPED.sub(lambda m: _byte(int(m[1], 16)), text) if "\\x" in text else text
 
 
 def _byte(value: int) -> str:
