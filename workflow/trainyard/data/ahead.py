@@ -14,19 +14,20 @@ R = TypeVar("R")
 BATCH, BATCH_BYTES = 32, 4 << 20  # files that go through all stages together: a round trip for each tiny one would cost more than it
 WINDOW_BYTES = 256 << 20  # ahead at most, and at least one batch
 QUICK = 100e-6  # seconds a file: where it takes less, handing it to a thread costs more than the thread saves
-GRACE = 1e-3  # seconds that a batch may be late in before threads take it over
+GRACE = 5e-3  # seconds that a batch may be late in before threads take it over
 
 Batch = tuple[Sequence[T], int]  # items, and bytes of them all
 
 
-def in_batches(items: Iterable[T], size: Callable[[T], int] = lambda item: 0) -> Iterator[Batch]:
-    """Items in their order, a few at a time."""
+def in_batches(items: Iterable[T], size: Callable[[T], int] = lambda item: 0, most: int | None = None) -> Iterator[Batch]:
+    """Items in their order, a few at a time (`most`: other than BATCH)."""
+    most = most or BATCH
     batch: list[T] = []
     total = 0
     for item in items:
         batch.append(item)
         total += size(item)
-        if len(batch) >= BATCH or total >= BATCH_BYTES:
+        if len(batch) >= most or total >= BATCH_BYTES:
             yield batch, total
             batch, total = [], 0
     if batch:
@@ -36,7 +37,9 @@ def in_batches(items: Iterable[T], size: Callable[[T], int] = lambda item: 0) ->
 class Ahead:
     """Threads that work ahead of the one that takes what they have done, by a bounded number of items and bytes."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, window: float = WINDOW_BYTES, quick: float = QUICK):
+        """`window`: bytes; `quick`: seconds an item may take that is no matter for threads."""
+        self._window, self._quick = window, quick
         self._near = threads <= FEWEST_READS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._most = 4 * threads + BATCH
@@ -62,12 +65,12 @@ class Ahead:
             items, size, coming = waiting.popleft()
             items_ahead, bytes_ahead = items_ahead - len(items), bytes_ahead - size
             results, seconds = _gather(coming)
-            quick = not seconds or sorted(seconds)[len(seconds) // 2] < QUICK
+            quick = not seconds or sorted(seconds)[len(seconds) // 2] < self._quick
             return items, results
 
         for items, size in batches:
             while waiting and (
-                quick or items_ahead + len(items) > self._most or bytes_ahead + size > WINDOW_BYTES or _all_done(waiting[0][2])
+                quick or items_ahead + len(items) > self._most or bytes_ahead + size > self._window or _all_done(waiting[0][2])
             ):
                 yield take()
             if not quick:
@@ -82,7 +85,7 @@ class Ahead:
                     continue
                 done = at_once(item)
                 results.append(work(item) if done is None else done)
-                quick = time.perf_counter() - begun < GRACE + QUICK * len(results)
+                quick = time.perf_counter() - begun < GRACE + self._quick * len(results)
             yield items, results if quick else _gather(results)[0]
         while waiting:
             yield take()
