@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trainyard.data.copy_folder as copy_folder
 import trainyard.data.ahead as ahead
+import trainyard.data.copy_folder as copy_folder
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, typed_dataset

@@ -56,7 +56,7 @@ def main() -> None:
 def _pack(args: argparse.Namespace) -> None:
     with without_collector():
         import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
-        from trainyard.config.jobs import read_settings
+        from trainyard.config.validation import read_settings
         from trainyard.data.copy import Limits, LocalCopy
         from trainyard.data.storage import read_threads
 

@@ -49,7 +49,7 @@ def main() -> int:
     thread_limit(args.threads)
 
     from trainyard.config.deadline import read_deadline
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
     from trainyard.train.stopping import RESUME_ME, StopFlag, Stopped, batch_deadline

@@ -78,7 +78,7 @@ class Ahead:
                 items_ahead, bytes_ahead = items_ahead + len(items), bytes_ahead + size
                 continue
             results: list[Any] = []
-            begun, now = time.perf_counter(), 0.0
+            begun = time.perf_counter()
             for item in items:
                 if not quick:
                     results.append(submit(item))

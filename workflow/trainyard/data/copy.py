@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.ahead import in_batches
 from trainyard.data.copy_folder import check_room, put_into_place, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
 from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
-from trainyard.data.files import write_json
+from trainyard.data.files import json_text
 from trainyard.data.index import find_table, typed_dataset
 from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
@@ -95,7 +95,7 @@ class LocalCopy:
                 known = bool(self.index_meta.get("groups_known"))
                 result = self.tally.summary(self.dataset, work, known, len(self.classes), time.monotonic() - started)
                 names = {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset")}
-                write_json(work / "summary.json", {**names, **result})
+                (work / "summary.json").write_text(json_text({**names, **result}), encoding="utf-8")
                 put_into_place(work, output, self.tally.packs, {"quarantine.csv": quarantine, "summary.json": summary})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -214,9 +214,11 @@ def _content(path: str) -> str:
 
 def _version(name: str) -> str | None:
     try:
-        return importlib.metadata.version(name)
+        text = importlib.metadata.distribution(name).read_text("METADATA") or ""
     except importlib.metadata.PackageNotFoundError:
         return None
+    # metadata.version() parses all of it, descriptions of many pages included.
+    return next((line.partition(":")[2].strip() for line in text.split("\n", 60) if line.startswith("Version:")), None)
 
 
 def _stamp(path: Path) -> list[int] | None:

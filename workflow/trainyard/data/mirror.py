@@ -119,7 +119,7 @@ def _local_words(local: Path, error: OSError, done: int) -> str:
 
 
 class _Copies:
-    """Copies files one by one, in any thread. `record`: what is verified already; `unsure`: of these, what may not have reached the disk."""
+    """Copies files, each in any thread. `record`: what is verified already; `unsure`: what of it may not have reached the disk."""
 
     def __init__(self, source: SourceFolder, local: str, half: str, record: dict[str, Entry], unsure: set[str]):
         self.folders = {local}

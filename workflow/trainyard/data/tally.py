@@ -8,7 +8,7 @@ from typing import Any
 
 import xxhash
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError
 from trainyard.data.loading import Loaded
