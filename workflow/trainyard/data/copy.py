@@ -8,13 +8,10 @@ where it was, to the same bytes, as the journal in that folder says; sources tha
 
 import contextlib
 import errno
-import json
 import time
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +19,29 @@ import numpy as np
 
 from trainyard.config.dataset import Dataset
 from trainyard.data.ahead import in_batches
-from trainyard.data.copy_folder import check_room, put_into_place, work_folder
+from trainyard.data.copy_folder import put_into_place, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
-from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
+from trainyard.data.decoding import Decode, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import json_text
 from trainyard.data.index import find_table, typed_dataset
 from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
-from trainyard.data.loading import FileLoader, Given, Loaded, Loader, RowLoader, Sample, TableLoader, files_of_rows, size_of
+from trainyard.data.loading import FileLoader, Given, Loader, RowLoader, TableLoader, files_of_rows, samples_of, size_of
 from trainyard.data.names import from_text
+from trainyard.data.packer import Packer
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
 from trainyard.data.split_file import read_splits
 from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
-from trainyard.data.workers import Decoded, DecodePool
+from trainyard.data.workers import DecodePool
 
-ESTIMATE_AFTER = 64  # samples; then it is known how large a packed one is
 SECONDS = 60.0  # a format without parse_seconds of its own
 ROW_BYTES = 64 << 20
 COMMIT_SECONDS = 0.2  # of work that a kill may cost
 PRIORITY = ("all", "test", "validation", "train")
-PORTION = 512  # rows of the index that are looked up together
-PLAIN = ("id", "path", "row", "size", "label", "group")  # columns that a sample has as they are
-NAMES = ("at", "extra", *PLAIN)
-
-Packable = tuple[dict[str, Any], dict[str, Any]]  # fixed and ragged fields of a sample
 
 
 @dataclass(frozen=True)
@@ -74,11 +66,10 @@ class LocalCopy:
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
         known = self.index["refused"]
         self.classes = sorted({x for x, reason in zip(self.index["label"], known) if x is not None and reason is None})
-        self.codes = {None: np.int64(-1)} | {c: np.int64(i) for i, c in enumerate(self.classes)}
         self.tally = Tally([(i, reason) for i, reason in enumerate(known) if reason is not None])
         self.twins = Twins(self.index["id"], self.splits["split"], self.index["extra"] if name == "paired" else None)
-        self.shape = OneShape()
-        self._checked = False
+        self.groups_known = bool(self.index_meta.get("groups_known"))
+        self.packer = Packer(self.index, self.splits, self.dataset, self.classes, self.groups_known, self.tally)
         self._said = time.monotonic()
 
     def run(self, output: Path, quarantine: str, summary: str) -> dict[str, Any]:
@@ -92,8 +83,7 @@ class LocalCopy:
                 self._pack_all(work)
                 self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset.folds)
                 self.tally.write_quarantine(work / "quarantine.csv", self.index["id"])
-                known = bool(self.index_meta.get("groups_known"))
-                result = self.tally.summary(self.dataset, work, known, len(self.classes), time.monotonic() - started)
+                result = self.tally.summary(self.dataset, work, self.groups_known, len(self.classes), time.monotonic() - started)
                 names = {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset")}
                 (work / "summary.json").write_text(json_text({**names, **result}), encoding="utf-8")
                 put_into_place(work, output, self.tally.packs, {"quarantine.csv": quarantine, "summary.json": summary})
@@ -107,15 +97,16 @@ class LocalCopy:
     def _pack_all(self, work: Path) -> None:
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl", self._identity())))
-            loader, decode, meta = self._ways(stack)
+            loader, decode, meta, least = self._ways(stack)
             stack.callback(loader.close)
-            journal.check(lambda all: loader.unchanged(list(self._samples(o.at for o in all)), [_known(o) for o in all]))
+            journal.check(lambda all: loader.unchanged(list(samples_of(self.index, (o.at for o in all))), [_known(o) for o in all]))
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
             journal.open()
             left = list(self._left(work, meta, journal))
+            self.packer.check_room(self.output, least)
             # One stream through all splits: while one is brought to the disk, files of the next are on their way.
-            loaded = loader.load(batch for _, rows, _ in left for batch in in_batches(self._samples(rows), size_of))
+            loaded = loader.load(batch for _, rows, _ in left for batch in in_batches(samples_of(self.index, rows), size_of))
             for part, rows, writers in left:
                 self._pack_split(part, _of(loaded, len(rows)), writers, journal, decode)
 
@@ -139,15 +130,17 @@ class LocalCopy:
         about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
         return identity_of(self.paths[0], self.paths[1], about, sources)
 
-    def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any]]:
-        """How samples of this format are loaded and decoded, and what its reader adds to a pack's meta."""
+    def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any], int]:
+        """How samples of this format are loaded and decoded, what its reader adds to a pack's meta, and the bytes of a sample as far as
+        they are known beforehand."""
         dataset, limits, base = self.dataset, self.limits, base_folder(self.root)
         context = self._context()
         reader = reader_class(self.target)(dataset.features, base, context)
         if dataset.format == "tabular":
-            return TableLoader(), decode_here(reader), reader.meta()
+            return TableLoader(), decode_here(reader), reader.meta(), 0
         if dataset.format == "chat":
-            return RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads), decode_here(reader), reader.meta()
+            loader = RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads)
+            return loader, decode_here(reader), reader.meta(), 0
         start = {
             "reader": self.target, "format": dataset.format, "features": dataset.features.model_dump(mode="json"), "root": str(base),
             "context": context, "seconds": getattr(dataset.features, "parse_seconds", SECONDS), "memory_mb": limits.memory_mb,
@@ -155,7 +148,8 @@ class LocalCopy:
         pool = stack.enter_context(DecodePool(start, limits.workers))
         stack.callback(lambda: setattr(self.tally, "workers_replaced", pool.restarts))
         files = getattr(reader, "files", lambda sample: [sample["path"]])
-        return FileLoader(SourceFolder(base, limits.max_bytes), files, limits.reads), decode_there(pool), pool.meta
+        least = getattr(reader, "sample_bytes", lambda: 0)()
+        return FileLoader(SourceFolder(base, limits.max_bytes), files, limits.reads), decode_there(pool), pool.meta, least
 
     def _context(self) -> dict[str, Any]:
         dataset = self.dataset
@@ -166,16 +160,8 @@ class LocalCopy:
             context |= table_context(find_table(self.root, dataset)[0], dataset.model_dump(mode="json"))
         prepare = getattr(reader_class(self.target), "prepare", None)
         if prepare is not None:
-            context |= prepare(self._samples(i for i, s in enumerate(self.splits["split"]) if s), context)
+            context |= prepare(samples_of(self.index, (i for i, s in enumerate(self.splits["split"]) if s)), context)
         return context
-
-    def _samples(self, rows: Iterable[int]) -> Iterator[Sample]:
-        """Rows of the index, as readers are given them."""
-        left = iter(rows)
-        while some := list(islice(left, PORTION)):
-            extra = [json.loads(text) if text is not None else None for text in self.index["extra"].take(some)]
-            columns = [self.index[name].take(some) for name in PLAIN]
-            yield from (dict(zip(NAMES, values)) for values in zip(some, extra, *columns))
 
     def _pack_split(self, part: CopyPart, loaded: Iterator[list[Given]], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
         """Pack what is loaded of a split, behind what an earlier attempt has packed."""
@@ -184,7 +170,7 @@ class LocalCopy:
 
         def commit(finished: bool = False) -> None:
             marks = {} if finished else part.marks(writers)
-            journal.add(Commit(part.split, done, self.tally.totals(), self.shape.known, marks, finished))
+            journal.add(Commit(part.split, done, self.tally.totals(), self.packer.shape.known, marks, finished))
             done.clear()
 
         with contextlib.ExitStack() as stack:
@@ -192,10 +178,10 @@ class LocalCopy:
                 stack.enter_context(writer)
             for batch in decode(self.twins.look(part.split, loaded)):
                 self.tally.read(content for _, content, _ in batch)
-                outcomes = self._write(writers, batch)
-                self._count(part, outcomes)
+                outcomes = self.packer.write(writers, batch)
+                self.packer.count(part, outcomes)
                 done += outcomes
-                self._check_room()
+                self.packer.check_room(self.output)
                 if time.monotonic() > committed + COMMIT_SECONDS:
                     commit()
                     committed = time.monotonic()
@@ -212,64 +198,11 @@ class LocalCopy:
             for outcome in outcomes:
                 if outcome.kind == "new":
                     self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
-            self._count(part, outcomes)
+            self.packer.count(part, outcomes)
         self.tally.take_up(kept.last.totals)
         self.tally.resumed += len(kept.outcomes)
-        self.shape.known = kept.last.shape
+        self.packer.shape.known = kept.last.shape
         print(f"{part.split}: going on behind {len(kept.outcomes)} samples that are packed or refused already", flush=True)
-
-    def _count(self, part: CopyPart, outcomes: Iterable[Outcome]) -> None:
-        packed = defaultdict[str, list[int]](list)
-        for outcome in outcomes:
-            if outcome.refused is not None:
-                self.tally.refuse(outcome.at, outcome.refused)
-            else:
-                packed[part.names[self.splits["shard"][outcome.at]]].append(outcome.at)
-        for name, rows in packed.items():
-            folds = [self._fold(i) for i in rows] if self.dataset.folds else []
-            self.tally.packs[name].add(self.index["label"].take(rows), self.index["group"].take(rows), folds)
-
-    def _fold(self, i: int) -> tuple[int, bool]:
-        return self.splits["fold"][i], bool(self.splits["inner"][i])
-
-    def _write(self, writers: dict[int, Any], batch: list[tuple[Sample, Loaded, Decoded]]) -> list[Outcome]:
-        """Pack what is good of a batch. Returns what became of each sample."""
-        outcomes: list[Outcome] = []
-        good = defaultdict[int, list[Packable]](list)
-        for sample, content, decoded in batch:
-            at, refused = sample["at"], decoded.refused
-            if refused is None:
-                refused = self.shape.refusal(decoded)
-            if refused is None:
-                own = {"id": sample["id"], "group": sample["group"]}
-                good[self.splits["shard"][at]].append((decoded.fixed | self._fixed(at, sample["label"]), decoded.ragged | own))
-            outcomes.append(Outcome(at, content.kind, refused, content.digest.hex() if content.kind == "new" else "", content.stamps))
-        for shard, samples in good.items():
-            self.tally.bytes_packed += writers[shard].add_all(samples)
-            self._hear(samples)
-        return outcomes
-
-    def _hear(self, samples: list[Packable]) -> None:
-        """Count the seconds of sound."""
-        features = self.dataset.features
-        if hasattr(features, "hop") and "frames" in samples[0][0]:
-            for fixed, _ in samples:
-                self.tally.audio_seconds += float(fixed["frames"]) * features.hop / features.sample_rate
-
-    def _fixed(self, at: int, label: str | None) -> dict[str, np.generic]:
-        """What the copy itself knows of a sample, as a pack holds it."""
-        out: dict[str, np.generic] = {"label": self.codes[label]}
-        if self.dataset.folds:
-            fold, inner = self._fold(at)
-            out |= {"fold": np.int16(fold), "inner": np.uint8(inner)}
-        return out
-
-    def _check_room(self) -> None:
-        """Once it is known how large a packed sample is."""
-        if self._checked or self.tally.packed < ESTIMATE_AFTER:
-            return
-        self._checked = True
-        check_room(self.output, self.tally.bytes_packed, self.tally.packed, Counter(s for s in self.splits["split"] if s))
 
     def _say(self, split: str) -> None:
         if time.monotonic() - self._said > 10:

@@ -64,7 +64,7 @@ class OneShape:
     def refusal(self, decoded: Decoded) -> str | None:
         """Why a sample cannot be packed with those before it, or None."""
         seen = [_look(name, value, 0) for name, value in decoded.fixed.items()]
-        seen += [_look(name, value, 1) for name, value in decoded.ragged.items()]
+        seen += [(name,) if isinstance(value, str) else _look(name, value, 1) for name, value in decoded.ragged.items()]
         if seen == self._seen:
             return None
         shape = {name: _described(*rest) for name, *rest in seen}
@@ -78,9 +78,7 @@ class OneShape:
 
 
 def _look(name: str, value: Any, ragged: int) -> tuple:
-    """Name, whether it is ragged, dtype and shape of a field; of a text the name alone."""
-    if ragged and isinstance(value, str):
-        return (name,)
+    """Name, whether it is ragged, dtype and shape of a field that is no text; of those there is only the name."""
     return name, ragged, np.asarray(value).dtype, np.shape(value)[ragged:]
 
 

@@ -1,21 +1,26 @@
 """From index rows to bytes, a batch at a time: files read ahead, JSON rows by offset, table rows as they are."""
 
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
 
 from trainyard.data.ahead import Ahead, Batch, in_batches
+from trainyard.data.columns import Column
 from trainyard.data.errors import DataError
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused
 from trainyard.data.sources import SourceFolder, Stamp
 
 UNKNOWN_SIZE = 1 << 20
+PORTION = 512  # rows of the index that are looked up together
+PLAIN = ("id", "path", "row", "size", "label", "group")  # columns that a sample has as they are
+NAMES = ("at", "extra", *PLAIN)
 OPEN_FILES = 256  # the usual limit of a process is 1,024
 
 
@@ -50,6 +55,14 @@ Given = tuple[Sample, Loaded]
 def size_of(sample: Sample) -> int:
     """Bytes that a sample may take in memory."""
     return sample["size"] or UNKNOWN_SIZE
+
+
+def samples_of(index: Mapping[str, Column], rows: Iterable[int]) -> Iterator[Sample]:
+    """Rows of an index, as readers are given them."""
+    left = iter(rows)
+    while some := list(islice(left, PORTION)):
+        extra = [json.loads(text) if text is not None else None for text in index["extra"].take(some)]
+        yield from (dict(zip(NAMES, values)) for values in zip(some, extra, *(index[name].take(some) for name in PLAIN)))
 
 
 class Loader:

@@ -28,7 +28,7 @@ class Packed:
     folds: Counter = field(default_factory=Counter)
 
     def add(self, labels: Sequence[str | None], groups: Sequence[str], folds: Iterable[tuple[int, bool]]) -> None:
-        """Count some samples; `folds` with whether each is an inner one, where there are any."""
+        """Count some samples; `groups` where they are known, `folds` with whether each is an inner one, where there are any."""
         self.samples += len(labels)
         for group in set(groups):
             self.groups.add(xxhash.xxh3_128_digest(group.encode()))
@@ -109,7 +109,8 @@ class Tally:
         """Counts, hours, balance, duplicates, refusals, for people and tools."""
         packs: dict[str, dict[str, Any]] = {}
         for name, pack in sorted(self.packs.items()):
-            packs[name] = {"samples": pack.samples, "groups": len(pack.groups), "bytes": (folder / name).stat().st_size}
+            groups = len(pack.groups) if groups_known else pack.samples
+            packs[name] = {"samples": pack.samples, "groups": groups, "bytes": (folder / name).stat().st_size}
             if 0 < len(pack.labels) <= MAX_LABELS:
                 packs[name] |= {"labels": dict(sorted(pack.labels.items()))}
                 packs[name] |= {"balance": round(min(pack.labels.values()) / max(pack.labels.values()), 4)}
