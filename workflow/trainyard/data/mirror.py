@@ -21,6 +21,7 @@ from trainyard.data.ahead import Ahead, in_batches
 from trainyard.data.copied import RECORD, Entry, open_record, read_record, write_entries, write_synced
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, sync_folders, unit_hash
+from trainyard.data.half_copy import BLOCK, HalfCopy
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
@@ -29,7 +30,6 @@ from trainyard.data.walk import Found, walk
 from trainyard.data.work_folder import held_empty
 
 HALF = ".copying"
-BLOCK = 256 << 10  # read, hashed and written at once
 BATCH = 8  # files that are written down together
 QUICK = 250e-6  # seconds a file; most of it the processor makes a file, which threads of one process do not do sooner
 
@@ -91,18 +91,18 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
         closing(Ahead(threads, math.inf, QUICK)) as ahead,
     ):
         copies = _Copies(SourceFolder(source, max_bytes, BLOCK), str(local), str(half), record, unsure)
-        for some, outcomes in ahead.map(copies.copy, in_batches(files, lambda f: f.size, BATCH)):
+        for some, read in ahead.map(copies.read, in_batches(files, lambda f: f.size, BATCH)):
             fresh = []
-            for found, outcome in zip(some, outcomes):
-                if isinstance(outcome, Refused):
-                    refused[found.path] = str(outcome)
-                elif isinstance(outcome, OSError):
-                    raise DataError(_local_words(local, outcome, result["bytes"])) from None
+            for found, outcome in zip(some, read):
+                entry = copies.settle(found, outcome) if isinstance(outcome, HalfCopy) else outcome
+                if isinstance(entry, Refused):
+                    refused[found.path] = str(entry)
+                elif isinstance(entry, OSError):
+                    raise DataError(_local_words(local, entry, result["bytes"])) from None
                 else:
-                    known = record.get(found.path) is outcome
-                    result["kept" if known else "copied"] += 1
-                    result["bytes"] += outcome["size"]
-                    fresh += [] if known else [outcome]
+                    fresh += [entry] if entry is not outcome else []
+                    result["bytes"] += entry["size"]
+                    result["copied" if entry is not outcome else "kept"] += 1
             write_entries(log, fresh)
         try:
             sync_folders(copies.folders)
@@ -126,53 +126,47 @@ class _Copies:
         self._source, self._local, self._half, self._record, self._unsure = source, local, half, record, unsure
         self._numbers = itertools.count()
 
-    def copy(self, found: Found) -> Entry | Refused | OSError:
-        """The record of a file that lies in its place now; Refused for the source's faults, OSError for the copy's."""
-        target = f"{self._local}/{from_text(found.path)}"
+    def read(self, found: Found) -> Entry | HalfCopy | Refused | OSError:
+        """What is known of a file that is there already, or a copy to be settled. Refused: a fault of the source; OSError: of the copy."""
         known = self._record.get(found.path)
-        half = f"{self._half}/{next(self._numbers)}"
+        copy = HalfCopy(f"{self._half}/{next(self._numbers)}")
         try:
-            if known is not None and self._is_there(target, known):
+            if known is not None and self._is_there(known):
                 return known
-            self._make_folder(target.rpartition("/")[0])
-            entry = self._write(found.path, half)
-            os.replace(half, target)
-            return entry
+            copy.size, copy.mtime_ns = self._source.stream(found.path, copy.take, copy.restart)
+            if copy.begun:
+                copy.finish()
+            return copy
         except (Refused, OSError) as error:
-            with contextlib.suppress(OSError):
-                os.unlink(half)
-            return error
+            copy.drop()
+            return copy.failed or error
 
-    def _is_there(self, target: str, known: Entry) -> bool:
+    def settle(self, found: Found, copy: HalfCopy) -> Entry | Refused | OSError:
+        """Put a copy in its place and return its record. A small file is only written here: threads that have a source's answers
+        at the same moment would wait for each other more than for the disk."""
+        target = f"{self._local}/{from_text(found.path)}"
+        folder = target.rpartition("/")[0]
+        try:
+            if folder not in self.folders:
+                os.makedirs(folder, exist_ok=True)
+                self.folders.add(folder)
+            if not copy.begun:
+                copy.finish()
+            os.replace(copy.path, target)
+        except (Refused, OSError) as error:
+            copy.drop()
+            return copy.failed or error
+        return {"path": found.path, "size": copy.size, "mtime_ns": copy.mtime_ns, "xxh3": copy.read.hexdigest()}
+
+    def _is_there(self, known: Entry) -> bool:
         """Whether source and copy are as they are known; a copy that may not have reached the disk is read again."""
         if self._source.stamp(known["path"]) != (known["size"], known["mtime_ns"]):
             return False
+        target = f"{self._local}/{from_text(known['path'])}"
         with contextlib.suppress(OSError):
             if os.stat(target).st_size == known["size"]:
                 return known["path"] not in self._unsure or _digest(target) == known["xxh3"]
         return False
-
-    def _make_folder(self, folder: str) -> None:
-        if folder not in self.folders:
-            os.makedirs(folder, exist_ok=True)
-            self.folders.add(folder)
-
-    def _write(self, path: str, half: str) -> Entry:
-        out = os.open(half, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            copy = _Copy(out)
-            try:
-                size, mtime_ns = self._source.stream(path, copy.take, copy.restart)
-            except Refused:
-                if copy.failed is not None:
-                    raise copy.failed from None
-                raise
-            if not copy.is_same():
-                raise Refused("the copy differs from what was read: check the local disk")
-            os.utime(out, ns=(mtime_ns, mtime_ns))
-        finally:
-            os.close(out)
-        return {"path": path, "size": size, "mtime_ns": mtime_ns, "xxh3": copy.read.hexdigest()}
 
 
 def _digest(path: str) -> str:
@@ -181,47 +175,3 @@ def _digest(path: str) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-class _Copy:
-    """A file while it is written: hashed as it came, and as the copy gives it back.
-
-    Each block is read back as soon as it is written: the processor's caches still hold it, which makes it cost half as much.
-    """
-
-    def __init__(self, out: int):
-        self.read, self.written = xxhash.xxh3_128(), xxhash.xxh3_128()
-        self.failed: OSError | None = None
-        self._out, self._size, self._buffer = out, 0, bytearray()
-
-    def take(self, block: bytes) -> None:
-        """Write and read back one block. Raises Refused when the copy fails; why is in `failed`."""
-        self.read.update(block)
-        try:
-            done = os.write(self._out, block)
-            while done < len(block):
-                done += os.write(self._out, memoryview(block)[done:])
-            self._read_back(self._size, len(block))
-        except OSError as error:
-            self.failed = error
-            raise Refused("the copy cannot be written") from None
-        self._size += len(block)
-
-    def restart(self) -> None:
-        self.read.reset()
-        self.written.reset()
-        self._size = 0
-        os.lseek(self._out, 0, os.SEEK_SET)
-        os.ftruncate(self._out, 0)
-
-    def is_same(self) -> bool:
-        """Whether the copy holds what was read, and nothing more."""
-        return self.written.digest() == self.read.digest() and os.fstat(self._out).st_size == self._size
-
-    def _read_back(self, at: int, size: int) -> None:
-        if len(self._buffer) < size:
-            self._buffer = bytearray(size)
-        view, got = memoryview(self._buffer)[:size], 0
-        while got < size and (count := os.preadv(self._out, [view[got:]], at + got)):
-            got += count
-        self.written.update(view[:got])
