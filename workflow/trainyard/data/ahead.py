@@ -65,7 +65,8 @@ class Ahead:
             items, size, coming = waiting.popleft()
             items_ahead, bytes_ahead = items_ahead - len(items), bytes_ahead - size
             results, seconds = _gather(coming)
-            quick = not seconds or sorted(seconds)[len(seconds) // 2] < self._quick
+            if seconds:
+                quick = sorted(seconds)[len(seconds) // 2] < self._quick
             return items, results
 
         for items, size in batches:
