@@ -2,8 +2,6 @@
 
 from array import array
 
-import numpy as np
-
 SIZE = 16  # bytes of a digest
 SLOTS = 1 << 10  # at the beginning; always a power of two
 FULL = 0.6  # share of the slots that may be taken: beyond it, collisions make looking long
@@ -36,22 +34,11 @@ class Digests:
         return number
 
     def _grow(self) -> None:
-        """Twice as many slots. Digests in the order in which they want to lie take the next free slot each, as if added one by one."""
-        size = 2 * len(self._slots)
-        wanted = np.frombuffer(self._data, "<u8")[::2] & np.uint64(size - 1)
-        order = np.argsort(wanted)
-        steps = np.arange(len(order))
-        places = np.maximum.accumulate(wanted[order].astype(np.int64) - steps) + steps
-        slots = np.full(size, -1, np.int32)
-        inside = places < size
-        slots[places[inside]] = order[inside]
-        self._slots = array("i", slots.tobytes())
-        for number in order[~inside].tolist():  # behind the end it goes on at the beginning
-            self._put(number)
-
-    def _put(self, number: int) -> None:
-        slots = self._slots
-        at = int.from_bytes(self._data[number * SIZE : number * SIZE + 8], "little") & (len(slots) - 1)
-        while slots[at] >= 0:
-            at = (at + 1) & (len(slots) - 1)
-        slots[at] = number
+        slots = array("i", [-1]) * (2 * len(self._slots))
+        mask = len(slots) - 1
+        for number in range(len(self)):
+            at = int.from_bytes(self._data[number * SIZE : number * SIZE + 8], "little") & mask
+            while slots[at] >= 0:
+                at = (at + 1) & mask
+            slots[at] = number
+        self._slots = slots
