@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, help="reads in flight (default: 8 on a local disk, 64 on a network mount)")
     args = parser.parse_args()
     thread_limit(1)
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for other people's opens the list of every installed package
     # Asked to stop: clean up as after Ctrl+C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.source and args.local_root and not args.index:
