@@ -77,9 +77,9 @@ class Nothing:
     def digest(self): return b""
     def hexdigest(self): return ""
 xxhash.xxh3_128 = Nothing
-import trainyard.data.mirror as mirror
-mirror._Copy._read_back = lambda copy, at, size: None
-mirror._Copy.is_same = lambda copy: True
+from trainyard.data.half_copy import HalfCopy
+HalfCopy._read_back = lambda copy, at, size: None
+HalfCopy._is_same = lambda copy: True
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

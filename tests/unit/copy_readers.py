@@ -61,6 +61,13 @@ class TwoFileReader(NumberReader):
         return {"sum": np.float32(float(blobs[0]) + float(blobs[1]))}, {}
 
 
+class LargeReader(NumberReader):
+    """One whose samples are known to be large before any is read."""
+
+    def sample_bytes(self):
+        return 10**9
+
+
 class SlowNumberReader(NumberReader):
     """Takes its time, so that a copy can be killed in the middle."""
 

@@ -16,7 +16,7 @@ def call(body: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "body, line",
     [
-        ("from trainyard.config.jobs import read_settings; read_settings('{')", "error: --settings: not JSON"),
+        ("from trainyard.config.validation import read_settings; read_settings('{')", "error: --settings: not JSON"),
         ("from trainyard.data.pack import Pack; Pack('no.safetensors')", "error: no.safetensors: No such file or directory"),
         ("from trainyard.train.device import choose_device; choose_device('cuda')", "error: --device cuda"),
     ],

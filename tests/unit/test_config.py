@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from trainyard.config import ConfigError, list_runs, list_scripts, load_config
-from trainyard.config.jobs import read_settings, run_settings, typed_options
+from trainyard.config.jobs import run_settings, typed_options
+from trainyard.config.validation import read_settings
 
 HOME = Path(__file__).parents[2]
 SUITES = ("kmidi", "crescendai", "mono_to_3d", "housebrain", "aimedres")

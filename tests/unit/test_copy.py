@@ -1,6 +1,7 @@
 """The local copy: what is packed, what is refused and why, and that nothing half-written is left."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+import trainyard.data.ahead as ahead
 import trainyard.data.copy_folder as copy_folder
-import trainyard.data.decoding as decoding
+from trainyard.config.features import FEATURES
+from trainyard.data.audio import clip_features
 from trainyard.data.copy import Limits, LocalCopy
+from trainyard.data.decoding import reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, typed_dataset
 from trainyard.data.index_file import open_index, write_index
@@ -100,7 +105,7 @@ def test_what_is_written_does_not_depend_on_how_parallel_it_was(tmp_path: Path, 
     (root / "odd.txt").write_text("wide")
     found = []
     for workers, chunk in ((1, 32), (3, 4)):
-        monkeypatch.setattr(decoding, "CHUNK_FILES", chunk)
+        monkeypatch.setattr(ahead, "BATCH", chunk)
         out, _ = run(root, settings(), workers=workers, reads=1 if workers == 1 else 16)
         found.append({p.name: p.read_bytes() for p in out.iterdir() if p.name != "summary.json"})
     assert found[0] == found[1] and len(found[0]) == 4
@@ -240,6 +245,29 @@ def test_a_disk_that_would_not_hold_it_is_said_before_it_is_full(tmp_path: Path,
     assert list((tmp_path / "packs").iterdir()) == []
 
 
+def test_where_the_size_of_a_sample_is_known_a_disk_too_small_is_said_before_one_is_read(tmp_path: Path, monkeypatch) -> None:
+    root = numbers(tmp_path, 30)
+    monkeypatch.setattr(copy_folder, "free_bytes", lambda path: 5 * 10**9)
+    monkeypatch.setattr(SourceFolder, "read", lambda self, text: pytest.fail("a file was read"))
+    with pytest.raises(DataError, match=r"packs need about [345]\d.\d GB, 5.0 GB are free: [345]\d.\d GB are missing"):
+        run(root, settings(), reader="copy_readers:LargeReader")
+
+
+@pytest.mark.parametrize("kind", ["audio", "paired", "video"])
+def test_what_readers_say_of_the_size_of_their_samples_holds(kind: str) -> None:
+    features = FEATURES[kind]()
+    reader = reader_class(f"trainyard.data.{kind}:{kind.capitalize()}Reader")(features, Path(), {})
+    if kind == "video":
+        expected = np.zeros((features.cameras, features.frames, 3, features.size, features.size), np.uint8).nbytes
+    else:
+        sound = np.sin(np.arange(3 * features.sample_rate)).astype(np.float32)
+        wav = io.BytesIO()
+        soundfile.write(wav, sound, features.sample_rate, format="WAV")
+        mel, loudness, _ = clip_features(wav.getvalue(), features, True)
+        expected = mel.nbytes + (loudness.nbytes if kind == "audio" else 4 * 5 * features.notes)
+    assert reader.sample_bytes() == expected
+
+
 def test_splits_of_another_index_are_refused(tmp_path: Path) -> None:
     root = numbers(tmp_path)
     _, splits = prepare(root, settings())
@@ -355,9 +383,11 @@ def test_killed_in_the_middle_leaves_nothing_that_looks_finished(tmp_path: Path)
 import sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-import trainyard.data.decoding
+import trainyard.data.ahead
+from trainyard.config.features import FEATURES
+from trainyard.data.audio import clip_features
 from trainyard.data.copy import Limits, LocalCopy
-trainyard.data.decoding.CHUNK_FILES = 1
+trainyard.data.ahead.BATCH = 1
 out = Path({str(out)!r})
 copy = LocalCopy(Path({str(root)!r}), {index!r}, {splits!r}, {keys!r}, Limits(), "copy_readers:NumberReader")
 copy.run(out, str(out / "q.csv"), str(out / "s.json"))

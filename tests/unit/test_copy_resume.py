@@ -31,9 +31,9 @@ def note(event, arguments):
         os.write(log, (os.path.relpath(arguments[0], root) + "\\n").encode())
 sys.addaudithook(note)
 from pathlib import Path
-import trainyard.data.copy, trainyard.data.decoding
+import trainyard.data.ahead, trainyard.data.copy
 trainyard.data.copy.COMMIT_SECONDS = 0.01
-trainyard.data.decoding.CHUNK_FILES = 4
+trainyard.data.ahead.BATCH = 4
 from trainyard.data.copy import Limits, LocalCopy
 copy = LocalCopy(Path(root), {index!r}, {splits!r}, json.loads({keys!r}), Limits(workers=2), {reader!r})
 out = Path({out!r})
@@ -169,6 +169,7 @@ def test_a_json_file_of_its_own_that_changes_between_two_attempts_is_read_again(
     index, splits = prepare(root, keys)
     read, read_alone, opened = ChatReader.read, RowLoader._read_alone, []
     monkeypatch.setattr("trainyard.data.copy.COMMIT_SECONDS", 0)
+    monkeypatch.setattr("trainyard.data.ahead.BATCH", 1)
 
     def attempt(rows: int) -> None:
         opened.clear()

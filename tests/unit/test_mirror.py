@@ -49,7 +49,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def recorded(local: Path) -> set[str]:
     try:
-        return {json.loads(line)["path"] for line in (local / "copied.jsonl").read_bytes().split(b"\n")[:-1] if line}
+        lines = (local / "copied.jsonl").read_bytes().split(b"\n")[:-1]
+        return {json.loads(line)["path"] for line in lines if b'"path"' in line}
     except OSError:
         return set()
 
@@ -100,6 +101,26 @@ def test_a_full_disk_is_said_and_the_copy_goes_on_where_there_is_room(tmp_path: 
         fuse_mount.unmount(local)
     result = mirror(source, saved, [], None, 0, 4, 1 << 20)
     assert result["kept"] > 10 and result["copied"] + result["kept"] == 120 and result["refused"] == 0 and tree(saved) == tree(source)
+
+
+def test_copies_that_may_not_have_reached_the_disk_are_compared_with_their_hashes(tmp_path: Path, monkeypatch) -> None:
+    source, local = make_source(tmp_path, 40), tmp_path / "local"
+
+    def power_cut(folders) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr("trainyard.data.mirror.sync_folders", power_cut)
+        mirror(source, local, [], None, 0, 4, 1 << 20)
+    names = sorted(recorded(local))
+    assert len(names) == 40
+    lost = local / names[7]
+    there = lost.stat()
+    lost.write_bytes(bytes(there.st_size))  # its length came to the disk, its bytes did not
+    result = mirror(source, local, [], None, 0, 4, 1 << 20)
+    assert (result["copied"], result["kept"]) == (1, 39) and tree(local) == tree(source)
+    lost.write_bytes(bytes(there.st_size))  # what was on the disk and is spoiled since by others is not looked for
+    assert mirror(source, local, [], None, 0, 4, 1 << 20)["kept"] == 40
 
 
 def test_the_longest_names_and_odd_ones_are_copied(tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
-    from trainyard.config.jobs import read_settings
     from trainyard.config.schema import Base
-    from trainyard.config.validation import validate
+    from trainyard.config.validation import read_settings, validate
     from trainyard.lora.base_model import build_base_model
 
     near = by_name("trainyard.data.near").bring_near([args.train, args.validation])

@@ -22,7 +22,7 @@ def main() -> None:
     thread_limit(1)
 
     import pyarrow.parquet as pq
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.files import replacing, write_json
     from trainyard.report.ensemble import average, best_member, ensemble_info, rivals
     from trainyard.report.promotion import read_candidates

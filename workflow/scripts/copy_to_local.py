@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, help="reads in flight (default: 8 on a local disk, 64 on a network mount)")
     args = parser.parse_args()
     thread_limit(1)
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for other people's opens the list of every installed package
     # Asked to stop: clean up as after Ctrl+C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if args.source and args.local_root and not args.index:
@@ -56,7 +57,7 @@ def main() -> None:
 def _pack(args: argparse.Namespace) -> None:
     with without_collector():
         import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
-        from trainyard.config.jobs import read_settings
+        from trainyard.config.validation import read_settings
         from trainyard.data.copy import Limits, LocalCopy
         from trainyard.data.storage import read_threads
 

@@ -21,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(1)
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.files import read_json, write_json
     from trainyard.report.evaluate import evaluate
     from trainyard.report.table import figure

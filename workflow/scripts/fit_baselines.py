@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.predictions import PredictionTable
     from trainyard.data.views import joined, open_view
 

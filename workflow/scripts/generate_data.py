@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(1)
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.files import write_json
 
     settings = read_settings(args.settings)

@@ -21,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(1)
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.index import build_index, typed_dataset
     from trainyard.data.index_file import write_index
 

@@ -19,7 +19,8 @@ def main() -> None:
     thread_limit(args.threads)
 
     from safetensors.torch import load_file
-    from trainyard.config.jobs import read_settings, typed_options
+    from trainyard.config.jobs import typed_options
+    from trainyard.config.validation import read_settings
     from trainyard.data.views import open_view
     from trainyard.models.attention import write_attention
     from trainyard.models.registry import architecture

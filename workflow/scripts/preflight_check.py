@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.errors import DataError
     from trainyard.data.files import write_json
 

@@ -30,7 +30,7 @@ def main() -> int:
     log = args.log or args.output / "script.log"
     attempt_log(str(log))
 
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.files import write_json
     from trainyard.report.script_metrics import metrics_files, read_script_metrics
     from trainyard.train.found_script import ScriptError, check_outcome, may_use_gpu, run_script, script_arguments

@@ -54,7 +54,7 @@ def _split_files(args: argparse.Namespace) -> None:
 
 
 def _split_index(args: argparse.Namespace) -> None:
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.data.files import write_json
     from trainyard.data.index import typed_dataset
     from trainyard.data.index_file import open_index

@@ -51,7 +51,7 @@ def main() -> int:
         by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
 
     from trainyard.config.deadline import read_deadline
-    from trainyard.config.jobs import read_settings
+    from trainyard.config.validation import read_settings
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
     from trainyard.train.stopping import RESUME_ME, StopFlag, Stopped, batch_deadline

@@ -40,9 +40,8 @@ def main() -> None:
     merged = named_folders(args.merged)
 
     from trainyard.config.architectures import LoraOptions
-    from trainyard.config.jobs import read_settings
     from trainyard.config.merging import Merge
-    from trainyard.config.validation import validate
+    from trainyard.config.validation import read_settings, validate
     from trainyard.data.files import read_json, write_json
     from trainyard.data.views import open_view
     from trainyard.lora.adapter import Adapter

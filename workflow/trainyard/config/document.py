@@ -7,10 +7,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from trainyard.config.architectures import ARCHITECTURES
+from trainyard.config.dataset import Dataset, ValueRule
 from trainyard.config.features import FEATURES
 from trainyard.config.machines import Machine, Machines
 from trainyard.config.merging import Acceptance, Merge
-from trainyard.config.schema import Base, Checkpoint, Dataset, Discover, Model, Promote, Settings, Suite, ValueRule
+from trainyard.config.schema import Base, Checkpoint, Discover, Model, Promote, Settings, Suite
 
 INTRO = """# Configuration
 This page and `schema.json` are made from the code by `make docs`; a test fails when they differ from it.

@@ -1,11 +1,9 @@
-"""The settings of one job as JSON: what a rule hands to its command, and a person may write by hand."""
+"""The settings of one job: what a rule hands to its command as JSON, and a person may write by hand."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from trainyard.config.architectures import ARCHITECTURES
-from trainyard.config.base import ConfigError, Frozen
+from trainyard.config.base import Frozen
 from trainyard.config.load import Config
 from trainyard.config.runs import Run
 from trainyard.config.validation import validate
@@ -54,21 +52,6 @@ def dataset_settings(config: Config, suite: str, name: str) -> dict[str, Any]:
     """What index, split and local copy are told. The root's place is not part of it: moving data changes nothing."""
     dataset = config.suites[suite].datasets[name]
     return {"suite": suite, "dataset": name, **dataset.model_dump(mode="json", exclude={"root", "stated"})}
-
-
-def read_settings(text: str) -> dict[str, Any]:
-    """JSON text, or @file with JSON in it. Raises ConfigError."""
-    try:
-        if text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        settings = json.loads(text)
-    except OSError as error:
-        raise ConfigError(f"--settings: cannot read {error.filename}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"--settings: not JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise ConfigError("--settings: expected a JSON object")
-    return settings
 
 
 def typed_options(settings: dict[str, Any]) -> Frozen:

@@ -1,5 +1,7 @@
-"""Mappings laid over one another and made typed config objects, with one clear message for any mistake in them."""
+"""Mappings read, laid over one another and made typed config objects, with one clear message for any mistake in them."""
 
+import json
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -48,3 +50,18 @@ def _keys_at(kind: Any, loc: tuple) -> list[str]:
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """JSON text, or @file with JSON in it. Raises ConfigError."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        settings = json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"--settings: cannot read {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"--settings: not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError("--settings: expected a JSON object")
+    return settings

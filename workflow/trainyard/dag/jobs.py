@@ -11,8 +11,9 @@ from typing import Any
 
 from trainyard.config import Run, every_run, list_ensembles, list_runs, list_scripts, list_slots, load_config
 from trainyard.config.base import ConfigError
+from trainyard.config.dataset import Dataset
 from trainyard.config.deadline import read_deadline
-from trainyard.config.schema import Dataset, Discover, Model, Promote, Settings
+from trainyard.config.schema import Discover, Model, Promote, Settings
 from trainyard.dag.names import refuse_unknown
 from trainyard.host.gpus import usable_gpus
 

@@ -41,6 +41,10 @@ class AudioReader:
         mel, loudness, frames = clip_features(blobs[0], self.features, self.middle)
         return {"mel": mel, "loudness": loudness, "frames": np.int32(frames)}, {}
 
+    def sample_bytes(self) -> int:
+        """Bytes of a packed recording, whatever it is."""
+        return frame_count(self.features) * (2 * self.features.mels + 4)
+
     def meta(self) -> dict:
         return {"frames": frame_count(self.features), "mels": self.features.mels}
 

@@ -11,6 +11,7 @@ from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
 MISSING = object()
+BOM = "\ufeff"
 FIELDS = ("prompt", "prompt_pattern", "context", "answer", "answer_pattern", "messages")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
 
@@ -54,13 +55,13 @@ class ChatReader:
 
     def _text(self, row: dict, name: str) -> str:
         field = self.fields.get(name, name)
-        text = as_text(field_of(row, field), field)
+        text = as_text(row[field] if field in row else field_of(row, field), field)
         if name in self.patterns:
             found = self.patterns[name].search(text)
             if not found or found.group(1) is None:
                 raise Refused(f"{name}_pattern finds nothing in field '{field}'")
             text = found.group(1).strip()
-        if not text.strip():
+        if not text or text.isspace():
             raise Refused(f"the {name} (field '{field}') is empty")
         return text
 
@@ -93,16 +94,17 @@ def as_text(value: Any, field: str) -> str:
         raise Refused(f"field '{field}' is not text but {'null' if value is None else type(value).__name__}")
     if "\0" in value:
         raise Refused(f"field '{field}' holds a NUL character")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Refused(f"field '{field}' holds half of a surrogate pair, which is not text") from None
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise Refused(f"field '{field}' holds half of a surrogate pair, which is not text") from None
     return value
 
 
 def _parse(blob: bytes) -> Any:
     try:
-        return DECODER.decode(bytes(blob).decode("utf-8-sig"))
+        return DECODER.decode(str(blob, "utf-8").removeprefix(BOM))
     except UnicodeDecodeError:
         raise Refused("not UTF-8 text") from None
     except RecursionError:

@@ -4,7 +4,7 @@ import json
 import mmap
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from trainyard.data.files import replacing
 from trainyard.data.growing import GrowingFile
 
-quote = json.encoder.encode_basestring  # all values of a packed row are texts, so that it is written by quoting them
+# All values of a packed row are texts, so that it is written by quoting them.
+quote, quote_ascii = json.encoder.encode_basestring, json.encoder.encode_basestring_ascii
 
 
 class ChatPack:
@@ -81,18 +82,18 @@ class ChatWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self
 
-    def add(self, fixed: dict[str, np.ndarray], ragged: dict[str, Any]) -> None:
-        """Texts are written; tensors that other formats carry (labels, folds) have no place here."""
-        row = {name: ragged[name] for name in ("id", "group", "prompt", "answer")}
-        if ragged.get("messages"):
-            row["messages"] = ragged["messages"]
-        text = "{" + ",".join(f'"{name}":{quote(value)}' for name, value in row.items()) + "}"
+    def add(self, fixed: dict[str, Any], ragged: dict[str, Any]) -> None:
+        self.add_all([(fixed, ragged)])
+
+    def add_all(self, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+        """Texts are written; tensors that other formats carry (labels, folds) have no place here. Returns the bytes."""
         try:
-            line = text.encode()
+            data = "".join([_line(ragged) for _, ragged in rows]).encode()
         except UnicodeEncodeError:  # a file name that is not UTF-8, in the id
-            line = json.dumps(row, separators=(",", ":")).encode()
-        self._lines().append(line + b"\n")
-        self.length += 1
+            data = b"".join(_encoded(ragged) for _, ragged in rows)
+        self._lines().append(data)
+        self.length += len(rows)
+        return len(data)
 
     def mark(self) -> dict[str, Any]:
         """What `resume` needs to go on behind the last row."""
@@ -127,3 +128,17 @@ class ChatWriter:
         if self._file is None:
             self._file = GrowingFile(self._part)
         return self._file
+
+
+def _line(row: dict[str, Any], quote: Callable[[str], str] = quote) -> str:
+    """A row as a line of JSON."""
+    messages = f',"messages":{quote(row["messages"])}' if row.get("messages") else ""
+    texts = f'"id":{quote(row["id"])},"group":{quote(row["group"])},"prompt":{quote(row["prompt"])},"answer":{quote(row["answer"])}'
+    return f"{{{texts}{messages}}}\n"
+
+
+def _encoded(row: dict[str, Any]) -> bytes:
+    try:
+        return _line(row).encode()
+    except UnicodeEncodeError:
+        return _line(row, quote_ascii).encode()

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -33,13 +33,23 @@ class Column(Sequence):
     def __getitem__(self, i: slice) -> list[Any]: ...
     def __getitem__(self, i: int | slice) -> Any:
         if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
+            return self.take(range(*i.indices(len(self))))
         at = i - self._first
         if not 0 <= at < len(self._values):
             i = range(len(self))[i]
             self._turn_to(i)
             at = i - self._first
         return self._values[at]
+
+    def take(self, rows: Iterable[int]) -> list[Any]:
+        """The values of some rows, none counted from the end."""
+        first, values, out = self._first, self._values, []
+        for i in rows:
+            if not 0 <= i - first < len(values):
+                self._turn_to(i)
+                first, values = self._first, self._values
+            out.append(values[i - first])
+        return out
 
     def __iter__(self) -> Iterator[Any]:
         for group in range(len(self._starts) - 1):

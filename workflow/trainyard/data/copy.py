@@ -8,44 +8,40 @@ where it was, to the same bytes, as the journal in that folder says; sources tha
 
 import contextlib
 import errno
-import json
 import time
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainyard.config.schema import Dataset
-from trainyard.data.copy_folder import check_room, put_into_place, work_folder
+from trainyard.config.dataset import Dataset
+from trainyard.data.ahead import in_batches
+from trainyard.data.copy_folder import put_into_place, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
-from trainyard.data.decoding import Decode, OneShape, decode_here, decode_there, reader_class
+from trainyard.data.decoding import Decode, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
-from trainyard.data.files import write_json
+from trainyard.data.files import json_text
 from trainyard.data.index import find_table, typed_dataset
 from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
-from trainyard.data.loading import FileLoader, Given, RowLoader, Sample, TableLoader, files_of_rows
+from trainyard.data.loading import FileLoader, Given, Loader, RowLoader, TableLoader, files_of_rows, samples_of, size_of
 from trainyard.data.names import from_text
+from trainyard.data.packer import Packer
 from trainyard.data.sources import MAX_BYTES, MountGone, SourceFolder
 from trainyard.data.split_file import read_splits
 from trainyard.data.storage import size
 from trainyard.data.tally import Packed, Tally
 from trainyard.data.twins import Twins
 from trainyard.data.walk import base_folder
-from trainyard.data.workers import Decoded, DecodePool
+from trainyard.data.workers import DecodePool
 
-ESTIMATE_AFTER = 64  # samples; then it is known how large a packed one is
 SECONDS = 60.0  # a format without parse_seconds of its own
 ROW_BYTES = 64 << 20
 COMMIT_SECONDS = 0.2  # of work that a kill may cost
 PRIORITY = ("all", "test", "validation", "train")
-
-Loader = FileLoader | RowLoader | TableLoader
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,10 @@ class LocalCopy:
         self.target = reader or f"trainyard.data.{name}:{name.capitalize()}Reader"
         known = self.index["refused"]
         self.classes = sorted({x for x, reason in zip(self.index["label"], known) if x is not None and reason is None})
-        self.codes = {c: i for i, c in enumerate(self.classes)}
         self.tally = Tally([(i, reason) for i, reason in enumerate(known) if reason is not None])
         self.twins = Twins(self.index["id"], self.splits["split"], self.index["extra"] if name == "paired" else None)
-        self.shape = OneShape()
-        self._checked = False
+        self.groups_known = bool(self.index_meta.get("groups_known"))
+        self.packer = Packer(self.index, self.splits, self.dataset, self.classes, self.groups_known, self.tally)
         self._said = time.monotonic()
 
     def run(self, output: Path, quarantine: str, summary: str) -> dict[str, Any]:
@@ -88,10 +83,9 @@ class LocalCopy:
                 self._pack_all(work)
                 self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset.folds)
                 self.tally.write_quarantine(work / "quarantine.csv", self.index["id"])
-                known = bool(self.index_meta.get("groups_known"))
-                result = self.tally.summary(self.dataset, work, known, len(self.classes), time.monotonic() - started)
+                result = self.tally.summary(self.dataset, work, self.groups_known, len(self.classes), time.monotonic() - started)
                 names = {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset")}
-                write_json(work / "summary.json", {**names, **result})
+                (work / "summary.json").write_text(json_text({**names, **result}), encoding="utf-8")
                 put_into_place(work, output, self.tally.packs, {"quarantine.csv": quarantine, "summary.json": summary})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -103,17 +97,18 @@ class LocalCopy:
     def _pack_all(self, work: Path) -> None:
         with contextlib.ExitStack() as stack:
             journal = stack.enter_context(contextlib.closing(Journal(work / "journal.jsonl", self._identity())))
-            loader, decode, meta = self._ways(stack)
+            loader, decode, meta, least = self._ways(stack)
             stack.callback(loader.close)
-            journal.check(lambda all: loader.unchanged([self._sample(o.at) for o in all], [_known(o) for o in all]))
+            journal.check(lambda all: loader.unchanged(list(samples_of(self.index, (o.at for o in all))), [_known(o) for o in all]))
             features = self.dataset.features.model_dump(mode="json")
             meta = {**meta, "format": self.dataset.format, "classes": self.classes, "features": features}
             journal.open()
             left = list(self._left(work, meta, journal))
+            self.packer.check_room(self.output, least)
             # One stream through all splits: while one is brought to the disk, files of the next are on their way.
-            loaded = loader.load(self._sample(i) for _, rows, _ in left for i in rows)
+            loaded = loader.load(batch for _, rows, _ in left for batch in in_batches(samples_of(self.index, rows), size_of))
             for part, rows, writers in left:
-                self._pack_split(part, islice(loaded, len(rows)), writers, journal, decode)
+                self._pack_split(part, _of(loaded, len(rows)), writers, journal, decode)
 
     def _left(self, work: Path, meta: dict[str, Any], journal: Journal) -> Iterator[tuple[CopyPart, array, dict[int, Any]]]:
         """Splits with the rows that are still to be packed and what writes them; those that an earlier attempt has packed are counted."""
@@ -135,15 +130,17 @@ class LocalCopy:
         about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
         return identity_of(self.paths[0], self.paths[1], about, sources)
 
-    def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any]]:
-        """How samples of this format are loaded and decoded, and what its reader adds to a pack's meta."""
+    def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any], int]:
+        """How samples of this format are loaded and decoded, what its reader adds to a pack's meta, and the bytes of a sample as far as
+        they are known beforehand."""
         dataset, limits, base = self.dataset, self.limits, base_folder(self.root)
         context = self._context()
         reader = reader_class(self.target)(dataset.features, base, context)
         if dataset.format == "tabular":
-            return TableLoader(), decode_here(reader), reader.meta()
+            return TableLoader(), decode_here(reader), reader.meta(), 0
         if dataset.format == "chat":
-            return RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads), decode_here(reader), reader.meta()
+            loader = RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads)
+            return loader, decode_here(reader), reader.meta(), 0
         start = {
             "reader": self.target, "format": dataset.format, "features": dataset.features.model_dump(mode="json"), "root": str(base),
             "context": context, "seconds": getattr(dataset.features, "parse_seconds", SECONDS), "memory_mb": limits.memory_mb,
@@ -151,7 +148,8 @@ class LocalCopy:
         pool = stack.enter_context(DecodePool(start, limits.workers))
         stack.callback(lambda: setattr(self.tally, "workers_replaced", pool.restarts))
         files = getattr(reader, "files", lambda sample: [sample["path"]])
-        return FileLoader(SourceFolder(base, limits.max_bytes), files, limits.reads), decode_there(pool), pool.meta
+        least = getattr(reader, "sample_bytes", lambda: 0)()
+        return FileLoader(SourceFolder(base, limits.max_bytes), files, limits.reads), decode_there(pool), pool.meta, least
 
     def _context(self) -> dict[str, Any]:
         dataset = self.dataset
@@ -162,38 +160,28 @@ class LocalCopy:
             context |= table_context(find_table(self.root, dataset)[0], dataset.model_dump(mode="json"))
         prepare = getattr(reader_class(self.target), "prepare", None)
         if prepare is not None:
-            good = (i for i, s in enumerate(self.splits["split"]) if s)
-            context |= prepare((self._sample(i) for i in good), context)
+            context |= prepare(samples_of(self.index, (i for i, s in enumerate(self.splits["split"]) if s)), context)
         return context
 
-    def _sample(self, i: int) -> Sample:
-        row = {name: values[i] for name, values in self.index.items() if name != "refused"}
-        return {**row, "extra": json.loads(row["extra"]) if row["extra"] is not None else None, "at": i}
-
-    def _pack_split(self, part: CopyPart, loaded: Iterator[Given], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
+    def _pack_split(self, part: CopyPart, loaded: Iterator[list[Given]], writers: dict[int, Any], journal: Journal, decode: Decode) -> None:
         """Pack what is loaded of a split, behind what an earlier attempt has packed."""
         done: list[Outcome] = []
         committed = time.monotonic()
 
         def commit(finished: bool = False) -> None:
             marks = {} if finished else part.marks(writers)
-            journal.add(Commit(part.split, done, self.tally.totals(), self.shape.known, marks, finished))
+            journal.add(Commit(part.split, done, self.tally.totals(), self.packer.shape.known, marks, finished))
             done.clear()
 
         with contextlib.ExitStack() as stack:
             for writer in writers.values():
                 stack.enter_context(writer)
-            for sample, content, decoded in decode(self.twins.look(part.split, loaded)):
-                if decoded.refused is None:
-                    decoded = self.shape.check(decoded)
-                if decoded.refused is None:
-                    self._write(writers[self.splits["shard"][sample["at"]]], sample, decoded)
-                digest = content.digest.hex() if content.kind == "new" else ""
-                outcome = Outcome(sample["at"], content.kind, decoded.refused, digest, content.stamps)
-                self.tally.read(content)
-                self._count(part, outcome)
-                done.append(outcome)
-                self._check_room()
+            for batch in decode(self.twins.look(part.split, loaded)):
+                self.tally.read(content for _, content, _ in batch)
+                outcomes = self.packer.write(writers, batch)
+                self.packer.count(part, outcomes)
+                done += outcomes
+                self.packer.check_room(self.output)
                 if time.monotonic() > committed + COMMIT_SECONDS:
                     commit()
                     committed = time.monotonic()
@@ -206,48 +194,29 @@ class LocalCopy:
         """Count what an earlier attempt has done, as if it had been done now."""
         if kept.last is None:
             return
-        for outcome in kept.outcomes:
-            if outcome.kind == "new":
-                self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
-            self._count(part, outcome)
+        for outcomes in kept.outcomes:
+            for outcome in outcomes:
+                if outcome.kind == "new":
+                    self.twins.remember(bytes.fromhex(outcome.digest), outcome.at)
+            self.packer.count(part, outcomes)
         self.tally.take_up(kept.last.totals)
         self.tally.resumed += len(kept.outcomes)
-        self.shape.known = kept.last.shape
+        self.packer.shape.known = kept.last.shape
         print(f"{part.split}: going on behind {len(kept.outcomes)} samples that are packed or refused already", flush=True)
-
-    def _count(self, part: CopyPart, outcome: Outcome) -> None:
-        i = outcome.at
-        if outcome.refused is not None:
-            self.tally.refuse(i, outcome.refused)
-            return
-        fold = (self.splits["fold"][i], bool(self.splits["inner"][i])) if self.dataset.folds else None
-        name = part.names[self.splits["shard"][i]]
-        self.tally.packs[name].add(self.index["label"][i], self.index["group"][i], fold)
-
-    def _write(self, writer: Any, sample: Sample, decoded: Decoded) -> None:
-        i, label, tally = sample["at"], sample["label"], self.tally
-        fixed = {**decoded.fixed, "label": np.int64(self.codes[label] if label is not None else -1)}
-        if self.dataset.folds:
-            fixed |= {"fold": np.int16(self.splits["fold"][i]), "inner": np.uint8(bool(self.splits["inner"][i]))}
-        writer.add(fixed, {**decoded.ragged, "id": sample["id"], "group": sample["group"]})
-        for value in (*fixed.values(), *decoded.ragged.values()):
-            tally.bytes_packed += len(value) if isinstance(value, str) else np.asarray(value).nbytes
-        features = self.dataset.features
-        if "frames" in decoded.fixed and hasattr(features, "hop"):
-            tally.audio_seconds += float(decoded.fixed["frames"]) * features.hop / features.sample_rate
-
-    def _check_room(self) -> None:
-        """Once it is known how large a packed sample is."""
-        if self._checked or self.tally.packed < ESTIMATE_AFTER:
-            return
-        self._checked = True
-        check_room(self.output, self.tally.bytes_packed, self.tally.packed, Counter(s for s in self.splits["split"] if s))
 
     def _say(self, split: str) -> None:
         if time.monotonic() - self._said > 10:
             self._said = time.monotonic()
             tally = self.tally
             print(f"{split}: {tally.packed} packed, {len(tally.quarantine)} left out, {tally.bytes_read / 1e6:.0f} MB read", flush=True)
+
+
+def _of(loaded: Iterator[list[Given]], count: int) -> Iterator[list[Given]]:
+    """The batches of the next `count` samples, none of which is of others too."""
+    while count:
+        batch = next(loaded)
+        count -= len(batch)
+        yield batch
 
 
 def _known(outcome: Outcome) -> tuple[str | None, Any]:

@@ -55,10 +55,11 @@ def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[
             shutil.copyfile(work / name, temporary)
 
 
-def check_room(output: Path, packed_bytes: int, packed: int, sizes: Counter[str]) -> None:
-    """Raise DataError when the disk would not hold the packs; `sizes`: samples of each split, of which `packed` in all are packed."""
+def check_room(output: Path, each: float, packed: int, sizes: Counter[str]) -> None:
+    """Raise DataError when the disk would not hold the packs; `each`: bytes of a sample; `sizes`: samples of each split, of which `packed`
+    in all are packed."""
     # A pack is joined from a file a field: the largest one needs its place twice for a moment.
-    need = packed_bytes / packed * (sizes.total() - packed + max(sizes.values()))
+    need = each * (sizes.total() - packed + max(sizes.values()))
     free = free_bytes(output)
     if need > free:
         raise DataError(

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.data.loading import Loaded, Sample
+from trainyard.data.loading import Given, Loaded, Sample
 from trainyard.data.refused import Refused
 from trainyard.data.workers import Decoded, DecodePool, Task
 
-CHUNK_FILES, CHUNK_BYTES = 32, 4 << 20  # what goes to a worker at once: a round trip for each tiny file would cost more than it
-
-# What was loaded, in its order, with its fields or the reason why it has none; the bytes are gone by then.
-Decode = Callable[[Iterator[tuple[Sample, Loaded]]], Iterator[tuple[Sample, Loaded, Decoded]]]
+# Batches of what was loaded, in order, with the fields of each sample or the reason why it has none.
+Decode = Callable[[Iterator[list[Given]]], Iterator[list[tuple[Sample, Loaded, Decoded]]]]
 
 
 def reader_class(target: str) -> Any:
@@ -26,26 +24,28 @@ def reader_class(target: str) -> Any:
 def decode_here(reader: Any) -> Decode:
     """For formats whose rows cannot crash a parser."""
 
-    def decode(loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded, Decoded]]:
-        for sample, content in loaded:
-            try:
-                decoded = _left_out(content) or Decoded(*reader.read(content.blobs, sample))
-            except Refused as reason:
-                decoded = Decoded({}, {}, str(reason))
-            yield sample, content.without_bytes(), decoded
+    def decode(sample: Sample, content: Loaded) -> tuple[Sample, Loaded, Decoded]:
+        try:
+            return sample, content, _left_out(content) or Decoded(*reader.read(content.blobs, sample))
+        except Refused as reason:
+            return sample, content, Decoded({}, {}, str(reason))
 
-    return decode
+    return lambda loaded: ([decode(*given) for given in batch] for batch in loaded)
 
 
 def decode_there(pool: DecodePool) -> Decode:
     """In the pool's workers; the order stays."""
 
-    def decode(loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded, Decoded]]:
-        sent: deque[list[tuple[Sample, Loaded]]] = deque()
-        for answers in pool.map(_chunks(loaded, sent)):
+    def decode(loaded: Iterator[list[Given]]) -> Iterator[list[tuple[Sample, Loaded, Decoded]]]:
+        sent: deque[list[Given]] = deque()
+
+        def tasks(batch: list[Given]) -> list[Task]:
+            sent.append([(sample, content.without_bytes()) for sample, content in batch])
+            return [Task(sample, content.blobs) for sample, content in batch if content.refused is None]
+
+        for answers in pool.map(map(tasks, loaded)):
             answer = iter(answers)
-            for sample, content in sent.popleft():
-                yield sample, content, _left_out(content) or next(answer)
+            yield [(sample, content, _left_out(content) or next(answer)) for sample, content in sent.popleft()]
 
     return decode
 
@@ -54,43 +54,36 @@ def _left_out(content: Loaded) -> Decoded | None:
     return None if content.refused is None else Decoded({}, {}, content.refused)
 
 
-def _chunks(loaded: Iterator[tuple[Sample, Loaded]], sent: deque[list[tuple[Sample, Loaded]]]) -> Iterator[list[Task]]:
-    """Tasks for the workers; what a chunk holds, with what needs no worker between, is noted in `sent`."""
-    chunk: list[Task] = []
-    noted: list[tuple[Sample, Loaded]] = []
-    size = 0
-    for sample, content in loaded:
-        if content.refused is None:
-            chunk.append(Task(sample, content.blobs))
-            size += content.size
-        noted.append((sample, content.without_bytes()))
-        if len(noted) >= CHUNK_FILES or size >= CHUNK_BYTES:
-            sent.append(noted)
-            yield chunk
-            chunk, noted, size = [], [], 0
-    if noted:
-        sent.append(noted)
-        yield chunk
-
-
 class OneShape:
     """Refuses a sample whose fields are not those of the first one: a pack has one dtype and shape a field."""
 
-    def __init__(self, known: dict[str, list] | None = None) -> None:
-        self.known = known  # as JSON can hold it
+    def __init__(self) -> None:
+        self.known: dict[str, list] | None = None  # as JSON can hold it
+        self._seen: list[tuple] = []  # the same as it was last seen: samples are compared with that
 
-    def check(self, decoded: Decoded) -> Decoded:
-        shape: dict[str, list] = {}
-        for name, value in decoded.fixed.items():
-            shape[name] = ["fixed", np.asarray(value).dtype.str, list(np.shape(value))]
-        for name, value in decoded.ragged.items():
-            shape[name] = ["text"] if isinstance(value, str) else ["ragged", value.dtype.str, list(value.shape[1:])]
+    def refusal(self, decoded: Decoded) -> str | None:
+        """Why a sample cannot be packed with those before it, or None."""
+        seen = [_look(name, value, 0) for name, value in decoded.fixed.items()]
+        seen += [(name,) if isinstance(value, str) else _look(name, value, 1) for name, value in decoded.ragged.items()]
+        if seen == self._seen:
+            return None
+        shape = {name: _described(*rest) for name, *rest in seen}
         if self.known is None:
             self.known = shape
         if shape == self.known:
-            return decoded
+            self._seen = seen
+            return None
         odd = next(n for n in sorted(shape.keys() | self.known.keys()) if shape.get(n) != self.known.get(n))
-        return Decoded({}, {}, f"its '{odd}' is {_words(shape.get(odd))}, that of others {_words(self.known.get(odd))}")
+        return f"its '{odd}' is {_words(shape.get(odd))}, that of others {_words(self.known.get(odd))}"
+
+
+def _look(name: str, value: Any, ragged: int) -> tuple:
+    """Name, whether it is ragged, dtype and shape of a field that is no text; of those there is only the name."""
+    return name, ragged, np.asarray(value).dtype, np.shape(value)[ragged:]
+
+
+def _described(ragged: int = 0, dtype: np.dtype | None = None, shape: tuple[int, ...] = ()) -> list:
+    return ["text"] if dtype is None else ["ragged" if ragged else "fixed", dtype.str, list(shape)]
 
 
 def _words(shape: list | None) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.config.base import nearest
+from trainyard.config.dataset import Dataset
 from trainyard.config.features import FEATURES
-from trainyard.config.schema import Dataset
 from trainyard.config.validation import validate
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
 from trainyard.data.errors import DataError

@@ -36,11 +36,12 @@ def write_index(table, path: str | os.PathLike) -> None:
 def open_index(path: str | os.PathLike) -> tuple[dict[str, Column], dict[str, Any]]:
     """Columns of an index that are read as they are looked at, so that memory does not grow with the samples, and its metadata. Raises
     DataError."""
-    file = _parquet(path)
-    return {name: Column(file, name) for name in COLUMNS}, _metadata(file)
+    file, schema = _parquet(path)
+    return {name: Column(file, name) for name in COLUMNS}, json.loads((schema.metadata or {}).get(b"trainyard", b"{}"))
 
 
-def _parquet(path: str | os.PathLike) -> Any:
+def _parquet(path: str | os.PathLike) -> tuple[Any, Any]:
+    """The file and its schema, which takes long to read where the metadata are long."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -48,14 +49,11 @@ def _parquet(path: str | os.PathLike) -> Any:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from None
-    if missing := [c for c in COLUMNS if c not in file.schema_arrow.names]:
+    schema = file.schema_arrow
+    if missing := [c for c in COLUMNS if c not in schema.names]:
         raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
-    return file
+    return file, schema
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> DataError:
     return DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py")
-
-
-def _metadata(file: Any) -> dict[str, Any]:
-    return json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))

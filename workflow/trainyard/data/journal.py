@@ -62,8 +62,9 @@ class Outcomes:
     def __len__(self) -> int:
         return sum(line.count for line in self._lines)
 
-    def __iter__(self) -> Iterator[Outcome]:
-        return (outcome for line in self._lines for outcome in self._journal.commit(line).outcomes)
+    def __iter__(self) -> Iterator[list[Outcome]]:
+        """Those of each commit."""
+        return (self._journal.commit(line).outcomes for line in self._lines)
 
 
 @dataclass
@@ -213,9 +214,11 @@ def _content(path: str) -> str:
 
 def _version(name: str) -> str | None:
     try:
-        return importlib.metadata.version(name)
+        text = importlib.metadata.distribution(name).read_text("METADATA") or ""
     except importlib.metadata.PackageNotFoundError:
         return None
+    # metadata.version() parses all of it, descriptions of many pages included.
+    return next((line.partition(":")[2].strip() for line in text.split("\n", 60) if line.startswith("Version:")), None)
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -1,23 +1,26 @@
-"""From index rows to bytes: files read ahead by threads in a bounded window, JSON rows by offset, table rows as they are."""
+"""From index rows to bytes, a batch at a time: files read ahead, JSON rows by offset, table rows as they are."""
 
+import json
 import os
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
 
+from trainyard.data.ahead import Ahead, Batch, in_batches
+from trainyard.data.columns import Column
 from trainyard.data.errors import DataError
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused
 from trainyard.data.sources import SourceFolder, Stamp
-from trainyard.data.storage import FEWEST_READS
 
-WINDOW_BYTES = 256 << 20  # read ahead at most, and at least one sample
-BATCH, BATCH_BYTES = 16, 1 << 20  # small files that one thread reads in a row
 UNKNOWN_SIZE = 1 << 20
+PORTION = 512  # rows of the index that are looked up together
+PLAIN = ("id", "path", "row", "size", "label", "group")  # columns that a sample has as they are
+NAMES = ("at", "extra", *PLAIN)
 OPEN_FILES = 256  # the usual limit of a process is 1,024
 
 
@@ -49,87 +52,64 @@ Sample = dict[str, Any]
 Given = tuple[Sample, Loaded]
 
 
-class ReadAhead:
-    """Reads by threads, in order, with a bounded number of samples and bytes ahead."""
-
-    def __init__(self, threads: int, read: Callable[[Sample], Loaded]):
-        self._pool, self._read = ThreadPoolExecutor(threads, thread_name_prefix="read"), read
-        # Handing a file to a thread costs more than reading a small one from a disk; on a mount each file has to wait by itself.
-        self._batch = BATCH if threads <= FEWEST_READS else 1
-        self._most = 4 * threads
-
-    def load(self, samples: Iterator[Sample], at_once: Callable[[Sample], Loaded | None] = lambda sample: None) -> Iterator[Given]:
-        """Each sample with its bytes. `at_once` may give what needs no thread."""
-        waiting: deque[tuple[list[Sample], int, Future[list[Loaded]]]] = deque()
-        batch: list[Sample] = []
-        ahead = size = 0
-        for sample in samples:
-            if (loaded := at_once(sample)) is not None:
-                if batch:
-                    waiting.append((batch, size, self._submit(batch)))
-                    batch, size = [], 0
-                while waiting:
-                    yield from _results(waiting.popleft())
-                ahead = 0
-                yield sample, loaded
-                continue
-            batch.append(sample)
-            size += sample["size"] or UNKNOWN_SIZE
-            if len(batch) < self._batch and size < BATCH_BYTES:
-                continue
-            while waiting and (ahead + size > WINDOW_BYTES or len(waiting) >= self._most):
-                ahead -= waiting[0][1]
-                yield from _results(waiting.popleft())
-            waiting.append((batch, size, self._submit(batch)))
-            ahead += size
-            batch, size = [], 0
-        if batch:
-            waiting.append((batch, size, self._submit(batch)))
-        while waiting:
-            yield from _results(waiting.popleft())
-
-    def each(self, work: Callable[..., Any], *values: Sequence[Any]) -> Iterator[Any]:
-        """`work` of all values, by the threads."""
-        return self._pool.map(work, *values)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _submit(self, batch: list[Sample]) -> Future[list[Loaded]]:
-        return self._pool.submit(lambda: [self._read(sample) for sample in batch])
+def size_of(sample: Sample) -> int:
+    """Bytes that a sample may take in memory."""
+    return sample["size"] or UNKNOWN_SIZE
 
 
-def _results(waiting: tuple[list[Sample], int, Future[list[Loaded]]]) -> Iterator[Given]:
-    return zip(waiting[0], waiting[2].result())
+def samples_of(index: Mapping[str, Column], rows: Iterable[int]) -> Iterator[Sample]:
+    """Rows of an index, as readers are given them."""
+    left = iter(rows)
+    while some := list(islice(left, PORTION)):
+        extra = [json.loads(text) if text is not None else None for text in index["extra"].take(some)]
+        yield from (dict(zip(NAMES, values)) for values in zip(some, extra, *(index[name].take(some) for name in PLAIN)))
 
 
-class FileLoader:
-    """Samples that are whole files. `files(sample)` names them; each is opened once."""
+class Loader:
+    """Reads batches of samples in order. What a kind of sample needs of its own: `_read` and `_stamps`."""
 
-    def __init__(self, folder: SourceFolder, files: Callable[[Sample], Sequence[str]], threads: int):
-        self._folder, self._files = folder, files
-        self._ahead = ReadAhead(threads, self._read)
+    def __init__(self, threads: int):
+        self._ahead = Ahead(threads)
 
-    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
-        """Each sample with its bytes, in order."""
-        return self._ahead.load(samples)
+    def load(self, batches: Iterable[Batch]) -> Iterator[list[Given]]:
+        """Each batch of samples with their bytes."""
+        return (list(zip(samples, read)) for samples, read in self._ahead.map(self._read, batches, self._at_once))
 
     def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
         """How many of the samples, from the first on, are as they are known: the reason why they could not be read, or stamps.
 
         Opens only those that could not be read before.
         """
-        same = self._ahead.each(self._as_known, samples, known)
-        return next((i for i, good in enumerate(same) if not good), len(samples))
+        looked = self._ahead.map(self._as_known, in_batches(zip(samples, known)))
+        return next((i for i, good in enumerate(chain.from_iterable(good for _, good in looked)) if not good), len(samples))
 
     def close(self) -> None:
         self._ahead.close()
 
-    def _as_known(self, sample: Sample, known: tuple[str | None, Sequence[Stamp]]) -> bool:
-        reason, stamps = known
+    def _as_known(self, pair: tuple[Sample, tuple[str | None, Sequence[Stamp]]]) -> bool:
+        sample, (reason, stamps) = pair
         if reason is not None:
             return self._read(sample).refused == reason
-        return [self._folder.stamp(path) for path in self._files(sample)] == [tuple(s) for s in stamps]
+        return self._stamps(sample) == [tuple(s) for s in stamps]
+
+    def _at_once(self, sample: Sample) -> Loaded | None:
+        """What no thread may read, or needs to."""
+        return None
+
+    def _read(self, sample: Sample) -> Loaded:
+        raise NotImplementedError
+
+    def _stamps(self, sample: Sample) -> list[Stamp | None]:
+        """Those that its files have now, without opening them; None of a file that is not there."""
+        raise NotImplementedError
+
+
+class FileLoader(Loader):
+    """Samples that are whole files. `files(sample)` names them; each is opened once."""
+
+    def __init__(self, folder: SourceFolder, files: Callable[[Sample], Sequence[str]], threads: int):
+        super().__init__(threads)
+        self._folder, self._files = folder, files
 
     def _read(self, sample: Sample) -> Loaded:
         try:
@@ -140,73 +120,67 @@ class FileLoader:
         digest = xxhash.xxh3_128_digest(b"".join(xxhash.xxh3_128_digest(b) for b in blobs))
         return Loaded.of(blobs, digest, (stamp for _, stamp in read))
 
+    def _stamps(self, sample: Sample) -> list[Stamp | None]:
+        return [self._folder.stamp(path) for path in self._files(sample)]
 
-class RowLoader:
+
+class RowLoader(Loader):
     """Samples that are rows of JSON files, by byte offset. A file of many rows is opened once and stays open; one that is a single
-    row, as folders of JSON files hold them, is read ahead by threads and closed again."""
+    row, as folders of JSON files hold them, is read ahead and closed again. `load` raises DataError when a file of many rows has changed
+    since it was indexed; for `unchanged` that is known of all its rows at once (see journal.identity_of)."""
 
     def __init__(self, base: Path, sources: Sequence[dict[str, Any]], max_bytes: int, threads: int = 8):
-        self._base, self._max = base, max_bytes
+        super().__init__(threads)
+        self._base, self._max = str(base).rstrip("/"), max_bytes
         self._sizes = {s["path"]: s["size"] for s in sources}
         self._open: OrderedDict[str, int] = OrderedDict()
-        self._ahead = ReadAhead(threads, self._read_alone)
-
-    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
-        """Each row with its bytes, in order. Raises DataError when a file of many rows has changed since it was indexed."""
-        return self._ahead.load(samples, self._at_once)
-
-    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
-        """As of FileLoader; that a file of many rows has changed is known of all its rows at once (see journal.identity_of)."""
-        same = self._ahead.each(self._as_known, samples, known)
-        return next((i for i, good in enumerate(same) if not good), len(samples))
 
     def close(self) -> None:
-        self._ahead.close()
+        super().close()
         for file in self._open.values():
             os.close(file)
 
-    def _as_known(self, sample: Sample, known: tuple[str | None, Sequence[Stamp]]) -> bool:
-        reason, stamps = known
-        if reason is not None:
-            return (self._too_large(sample) or self._read_alone(sample)).refused == reason
-        if not stamps:
-            return True
-        try:
-            status = os.stat(self._path(sample))
-        except OSError:
-            return False
-        return [(status.st_size, status.st_mtime_ns)] == [tuple(s) for s in stamps]
-
     def _at_once(self, sample: Sample) -> Loaded | None:
-        """A row of a file that has more of them, and what is refused unread."""
-        if (refused := self._too_large(sample)) is not None:
-            return refused
-        if _alone(sample["size"], self._sizes.get(sample["path"], 0)):
+        """A row of a file that has more of them."""
+        if self._is_alone(sample) or sample["size"] > self._max:
             return None
         return _row(os.pread(self._file(sample["path"]), sample["size"], sample["row"]))
 
-    def _too_large(self, sample: Sample) -> Loaded | None:
-        if sample["size"] <= self._max:
-            return None
-        reason = f"{sample['size'] / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have"
-        return Loaded.not_read(reason)
+    def _read(self, sample: Sample) -> Loaded:
+        size = sample["size"]
+        if size <= self._max:
+            return self._read_alone(sample)
+        return Loaded.not_read(f"{size / 1e6:,.0f} MB in one row, more than the {self._max / 1e6:,.0f} MB that a row may have")
 
     def _read_alone(self, sample: Sample) -> Loaded:
         """One file is one sample here: what is wrong with it is no reason to stop."""
         try:
-            file = os.open(self._path(sample), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._path(sample["path"]), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             return Loaded.not_read(f"cannot be opened any longer: {error.strerror}")
         try:
             status = os.fstat(file)
             if status.st_size != self._sizes[sample["path"]]:
                 return Loaded.not_read("has changed since it was indexed")
-            return _row(os.pread(file, sample["size"], sample["row"]), [(status.st_size, status.st_mtime_ns)])
+            return _row(os.pread(file, sample["size"], sample["row"]), ((status.st_size, status.st_mtime_ns),))
         finally:
             os.close(file)
 
-    def _path(self, sample: Sample) -> str:
-        return os.path.join(self._base, from_text(sample["path"]))
+    def _stamps(self, sample: Sample) -> list[Stamp | None]:
+        if not self._is_alone(sample):
+            return []
+        try:
+            status = os.stat(self._path(sample["path"]))
+        except OSError:
+            return [None]
+        return [(status.st_size, status.st_mtime_ns)]
+
+    def _is_alone(self, sample: Sample) -> bool:
+        """Whether a row is read as if it were its whole file."""
+        return sample["size"] > self._sizes.get(sample["path"], 0) // 2
+
+    def _path(self, text: str) -> str:
+        return f"{self._base}/{from_text(text)}"
 
     def _file(self, text: str) -> int:
         """The handle of a file of many rows; of more than OPEN_FILES the one that was used longest ago is closed."""
@@ -218,7 +192,7 @@ class RowLoader:
         return self._open[text]
 
     def _opened(self, text: str) -> int:
-        path = self._base / from_text(text)
+        path = self._path(text)
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -229,33 +203,27 @@ class RowLoader:
         return file
 
 
-def _alone(size: int, file_size: int) -> bool:
-    """Whether a row is read as if it were its whole file."""
-    return size > file_size // 2
+class TableLoader(Loader):
+    """Samples that are rows of a table: the index holds them."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def _at_once(self, sample: Sample) -> Loaded:
+        cells = [f"{key}={value}" for key, value in sorted((sample["extra"] or {}).items())]
+        return Loaded([], xxhash.xxh3_128_digest("\0".join(cells).encode()))
+
+    def _stamps(self, sample: Sample) -> list[Stamp | None]:
+        return []
 
 
 def files_of_rows(sources: Sequence[Mapping[str, Any]], index: Mapping[str, Sequence]) -> list[str]:
     """The files of JSON rows that stay open while they are read. Of the others each has a stamp of its own, taken when it is read:
     to ask for all of them beforehand would cost a mount's latency once more."""
     sizes = {s["path"]: s["size"] for s in sources}
-    held = {path for path, size in zip(index["path"], index["size"]) if not _alone(size, sizes.get(path, 0))}
-    return [s["path"] for s in sources if s["path"] in held]
+    held = {path for path, size in zip(index["path"], index["size"]) if size <= sizes.get(path, 0) // 2}
+    return [s["path"] for s in sources if s["path"] in held] if held else []
 
 
-def _row(data: bytes, stamps: Iterable[Stamp] = ()) -> Loaded:
-    return Loaded.of([data], xxhash.xxh3_128_digest(data.strip()), stamps)
-
-
-class TableLoader:
-    """Samples that are rows of a table: the index holds them."""
-
-    def load(self, samples: Iterator[Sample]) -> Iterator[Given]:
-        for sample in samples:
-            cells = [f"{key}={value}" for key, value in sorted((sample["extra"] or {}).items())]
-            yield sample, Loaded.of([], xxhash.xxh3_128_digest("\0".join(cells).encode()))
-
-    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
-        return len(samples)
-
-    def close(self) -> None:
-        pass
+def _row(data: bytes, stamps: tuple[Stamp, ...] = ()) -> Loaded:
+    return Loaded([data], xxhash.xxh3_128_digest(data.strip()), None, stamps, 1, len(data))

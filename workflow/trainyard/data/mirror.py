@@ -1,23 +1,27 @@
 """Raw files copied to a local disk with verification, and annotations rewritten to the copy.
 
 Every file is hashed while it is read, and the copy is read back, block by block as it is written, and compared. What is verified is
-written down line by line in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a
-source whose size or time has changed since is copied anew.
+written down in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a source whose
+size or time has changed since is copied anew. All files are brought to the disk together at the end: one by one they would take many
+times as long. Copies of a run that did not come that far are compared with their hashes by the next one.
 """
 
 import contextlib
 import errno
-import json
+import itertools
+import math
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import xxhash
 
+from trainyard.data.ahead import Ahead, in_batches
+from trainyard.data.copied import RECORD, Entry, open_record, read_record, write_entries, write_synced
 from trainyard.data.errors import DataError
-from trainyard.data.files import replacing, unit_hash
+from trainyard.data.files import replacing, sync_folders, unit_hash
+from trainyard.data.half_copy import BLOCK, HalfCopy
 from trainyard.data.names import from_text
 from trainyard.data.refused import Refused, write_quarantine
 from trainyard.data.sources import SourceFolder
@@ -25,9 +29,9 @@ from trainyard.data.storage import free_bytes, size
 from trainyard.data.walk import Found, walk
 from trainyard.data.work_folder import held_empty
 
-RECORD = "copied.jsonl"
 HALF = ".copying"
-BLOCK = 256 << 10  # read, hashed and written at once
+BATCH = 8  # files that are written down together
+QUICK = 250e-6  # seconds a file; most of it the processor makes a file, which threads of one process do not do sooner
 
 
 def mirror(
@@ -71,7 +75,7 @@ def mirror(
 
 
 def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str, str], threads: int, max_bytes: int) -> dict[str, Any]:
-    record = _read_record(local)
+    record, unsure = read_record(local / RECORD)
     need = sum(f.size for f in files if f.path not in record)
     free = free_bytes(local)
     if need > free:
@@ -79,29 +83,32 @@ def _copy_files(source: Path, local: Path, files: list[Found], refused: dict[str
             f"{local}: the copy needs {size(need)} more, {size(free)} are free: "
             f"{size(need - free)} are missing; make room, or copy a --subset"
         )
-    folder = SourceFolder(source, max_bytes, BLOCK)
     result: dict[str, Any] = {"copied": 0, "kept": 0, "bytes": 0}
+    busy = f"{local}: another copy_to_local.py is writing there; wait for it or give another --local-root"
     with (
-        held_empty(local / HALF, f"{local}: another copy_to_local.py is writing there; wait for it or give another --local-root") as half,
-        open(local / RECORD, "a", encoding="utf-8") as log,
-        ThreadPoolExecutor(threads) as pool,
+        held_empty(local / HALF, busy) as half,
+        open_record(local / RECORD) as log,
+        closing(Ahead(threads, math.inf, QUICK)) as ahead,
     ):
-        if log.tell() and not _ends_in_newline(local / RECORD):
-            log.write("\n")  # behind the half line of a kill
-        jobs = (pool.submit(_copy_one, folder, local, half / str(i), f, record.get(f.path)) for i, f in enumerate(files))
-        for found, future in _windowed(jobs, files, 4 * threads):
-            try:
-                entry, fresh = future.result()
-            except Refused as reason:
-                refused[found.path] = str(reason)
-                continue
-            except OSError as error:
-                raise DataError(_local_words(local, error, result["bytes"])) from None
-            result["copied" if fresh else "kept"] += 1
-            result["bytes"] += entry["size"]
-            if fresh:
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
+        copies = _Copies(SourceFolder(source, max_bytes, BLOCK), str(local), str(half), record, unsure)
+        for some, read in ahead.map(copies.read, in_batches(files, lambda f: f.size, BATCH)):
+            fresh = []
+            for found, outcome in zip(some, read):
+                entry = copies.settle(found, outcome) if isinstance(outcome, HalfCopy) else outcome
+                if isinstance(entry, Refused):
+                    refused[found.path] = str(entry)
+                elif isinstance(entry, OSError):
+                    raise DataError(_local_words(local, entry, result["bytes"])) from None
+                else:
+                    fresh += [entry] if entry is not outcome else []
+                    result["bytes"] += entry["size"]
+                    result["copied" if entry is not outcome else "kept"] += 1
+            write_entries(log, fresh)
+        try:
+            sync_folders(copies.folders)
+        except OSError as error:
+            raise DataError(_local_words(local, error, result["bytes"])) from None
+        write_synced(log)
     return result
 
 
@@ -111,103 +118,60 @@ def _local_words(local: Path, error: OSError, done: int) -> str:
     return f"{error.filename or local}: cannot be written: {error.strerror}"
 
 
-def _windowed(jobs: Iterator, files: list[Found], ahead: int) -> Iterator[tuple[Found, Any]]:
-    waiting: list = []
-    for found in files:
-        waiting.append((found, next(jobs)))
-        if len(waiting) > ahead:
-            yield waiting.pop(0)
-    yield from waiting
+class _Copies:
+    """Copies files, each in any thread. `record`: what is verified already; `unsure`: what of it may not have reached the disk."""
 
+    def __init__(self, source: SourceFolder, local: str, half: str, record: dict[str, Entry], unsure: set[str]):
+        self.folders = {local}
+        self._source, self._local, self._half, self._record, self._unsure = source, local, half, record, unsure
+        self._numbers = itertools.count()
 
-def _copy_one(folder: SourceFolder, local: Path, half: Path, found: Found, known: dict | None) -> tuple[dict[str, Any], bool]:
-    """The record of a file, and whether it was copied now. Raises Refused for the source's faults, OSError for the copy's."""
-    target = local / from_text(found.path)
-    if known is not None and folder.stamp(found.path) == (known.get("size"), known.get("mtime_ns")):
+    def read(self, found: Found) -> Entry | HalfCopy | Refused | OSError:
+        """What is known of a file that is there already, or a copy to be settled. Refused: a fault of the source; OSError: of the copy."""
+        known = self._record.get(found.path)
+        copy = HalfCopy(f"{self._half}/{next(self._numbers)}")
+        try:
+            if known is not None and self._is_there(known):
+                return known
+            copy.size, copy.mtime_ns = self._source.stream(found.path, copy.take, copy.restart)
+            if copy.begun:
+                copy.finish()
+            return copy
+        except (Refused, OSError) as error:
+            copy.drop()
+            return copy.failed or error
+
+    def settle(self, found: Found, copy: HalfCopy) -> Entry | Refused | OSError:
+        """Put a copy in its place and return its record. A small file is only written here: threads that have a source's answers
+        at the same moment would wait for each other more than for the disk."""
+        target = f"{self._local}/{from_text(found.path)}"
+        folder = target.rpartition("/")[0]
+        try:
+            if folder not in self.folders:
+                os.makedirs(folder, exist_ok=True)
+                self.folders.add(folder)
+            if not copy.begun:
+                copy.finish()
+            os.replace(copy.path, target)
+        except (Refused, OSError) as error:
+            copy.drop()
+            return copy.failed or error
+        return {"path": found.path, "size": copy.size, "mtime_ns": copy.mtime_ns, "xxh3": copy.read.hexdigest()}
+
+    def _is_there(self, known: Entry) -> bool:
+        """Whether source and copy are as they are known; a copy that may not have reached the disk is read again."""
+        if self._source.stamp(known["path"]) != (known["size"], known["mtime_ns"]):
+            return False
+        target = f"{self._local}/{from_text(known['path'])}"
         with contextlib.suppress(OSError):
-            if target.stat().st_size == known["size"]:
-                return known, False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(half, "w+b", buffering=0) as out:
-            copy = _Copy(out)
-            try:
-                size, mtime_ns = folder.stream(found.path, copy.take, copy.restart)
-            except Refused:
-                if copy.failed is not None:
-                    raise copy.failed from None
-                raise
-            if not copy.is_same():
-                raise Refused("the copy differs from what was read: check the local disk")
-            os.utime(out.fileno(), ns=(mtime_ns, mtime_ns))
-            os.fsync(out.fileno())
-        os.replace(half, target)
-    except (Refused, OSError):
-        half.unlink(missing_ok=True)
-        raise
-    return {"path": found.path, "size": size, "mtime_ns": mtime_ns, "xxh3": copy.read.hexdigest()}, True
+            if os.stat(target).st_size == known["size"]:
+                return known["path"] not in self._unsure or _digest(target) == known["xxh3"]
+        return False
 
 
-class _Copy:
-    """A file while it is written: hashed as it came, and as the copy gives it back.
-
-    Each block is read back as soon as it is written: the processor's caches still hold it, which makes it cost half as much.
-    """
-
-    def __init__(self, out: BinaryIO):
-        self.read, self.written = xxhash.xxh3_128(), xxhash.xxh3_128()
-        self.failed: OSError | None = None
-        self._out, self._buffer = out, bytearray()
-
-    def take(self, block: bytes) -> None:
-        """Write and read back one block. Raises Refused when the copy fails; why is in `failed`."""
-        self.read.update(block)
-        try:
-            at = self._out.tell()
-            view = memoryview(block)
-            while view:
-                view = view[self._out.write(view) :]
-            self._read_back(at, len(block))
-        except OSError as error:
-            self.failed = error
-            raise Refused("the copy cannot be written") from None
-
-    def restart(self) -> None:
-        self.read.reset()
-        self.written.reset()
-        self._out.seek(0)
-        self._out.truncate()
-
-    def is_same(self) -> bool:
-        """Whether the copy holds what was read, and nothing more."""
-        return self.written.digest() == self.read.digest() and os.fstat(self._out.fileno()).st_size == self._out.tell()
-
-    def _read_back(self, at: int, size: int) -> None:
-        if len(self._buffer) < size:
-            self._buffer = bytearray(size)
-        view, got = memoryview(self._buffer)[:size], 0
-        while got < size and (count := os.preadv(self._out.fileno(), [view[got:]], at + got)):
-            got += count
-        self.written.update(view[:got])
-
-
-def _ends_in_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def _read_record(local: Path) -> dict[str, dict[str, Any]]:
-    """What is verified already; a half line at the end (a kill) does not count."""
-    out: dict[str, dict[str, Any]] = {}
-    try:
-        lines = (local / RECORD).read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return out
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            out[entry["path"]] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return out
+def _digest(path: str) -> str:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

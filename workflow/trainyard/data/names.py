@@ -12,12 +12,14 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 def to_text(name: str) -> str:
     """A name from os.scandir or os.fsdecode as text that can be encoded as UTF-8."""
+    if name.isascii() and "\\" not in name:
+        return name
     return _ESCAPE.sub(lambda m: r"\x5c" if m[0] == "\\" else rf"\x{ord(m[0]) - 0xDC00:02x}", name)
 
 
 def from_text(text: str) -> str:
     """The name that `to_text` made this text from, for os.open."""
-    return _ESCAPED.sub(lambda m: _byte(int(m[1], 16)), text)
+    return _ESCAPED.sub(lambda m: _byte(int(m[1], 16)), text) if "\\x" in text else text
 
 
 def _byte(value: int) -> str:

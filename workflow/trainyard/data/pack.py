@@ -90,13 +90,18 @@ class PackWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self
 
-    def add(self, fixed: dict[str, np.ndarray], ragged: dict[str, np.ndarray] | None = None) -> None:
+    def add(self, fixed: dict[str, Any], ragged: dict[str, Any] | None = None) -> int:
+        """One sample. Returns the bytes that it takes."""
+        size = 0
         for name, value in fixed.items():
-            self._field(name, np.asarray(value), False).append(np.asarray(value))
+            size += self._append(name, np.asarray(value), False)
         for name, value in (ragged or {}).items():
-            value = np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value)
-            self._field(name, value, True).append(value)
+            size += self._append(name, np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else np.asarray(value), True)
         self.length += 1
+        return size
+
+    def add_all(self, samples: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+        return sum(self.add(fixed, ragged) for fixed, ragged in samples)
 
     def mark(self) -> dict[str, Any]:
         """What `resume` needs to go on behind the last sample, as JSON can hold it; all of it is with the system by then."""
@@ -136,13 +141,14 @@ class PackWriter:
     def _part(self, number: int) -> Path:
         return self.path.with_name(f".{self.path.name}.{'' if self._keep else f'{os.getpid()}.'}{number}")
 
-    def _field(self, name: str, value: np.ndarray, ragged: bool) -> "_Field":
+    def _append(self, name: str, value: np.ndarray, ragged: bool) -> int:
         if name not in self._fields:
             if self.length:
                 raise PackError(f"{self.path}: field '{name}' begins at sample {self.length}, not at the first")
             shape = value.shape[1:] if ragged else value.shape
             self._fields[name] = _Field(self._part(len(self._fields)), value.dtype.str, shape, ragged)
-        return self._fields[name]
+        self._fields[name].append(value)
+        return value.nbytes
 
     def _join(self, target: Path) -> None:
         fields: list[tuple[str, str, tuple[int, ...], int]] = []

@@ -62,6 +62,10 @@ class PairedReader:
             raise Refused(f"audio: {reason}") from None
         return {"mel": mel, "frames": np.int32(frames), "notes": notes, "note_count": np.int32(count), "scores": scores}, {}
 
+    def sample_bytes(self) -> int:
+        """Bytes of a packed pair, at the least."""
+        return 2 * frame_count(self.features) * self.features.mels + 4 * self.features.notes * len(NOTE_COLUMNS)
+
     def meta(self) -> dict:
         return {
             "frames": frame_count(self.features),

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainyard.config.base import nearest
-from trainyard.config.schema import ValueRule
+from trainyard.config.dataset import ValueRule
 from trainyard.data.errors import DataError
 from trainyard.data.names import shorten
 from trainyard.data.texts import Texts

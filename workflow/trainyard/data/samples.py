@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.arrow import make_table, number_column
 from trainyard.data.files import unit_hash
 from trainyard.data.rules import Row, ValueFinder

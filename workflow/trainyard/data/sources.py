@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ PASSING = {
 }
 GONE = {errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO}
 PAUSES = (0.2, 1.0)
+WINDING = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")  # in a path: `.`, `..`, nothing between slashes, or a slash at its beginning or end
 Stamp = tuple[int, int]  # size and time of change, in ns: a file with the same is taken for unchanged
 
 
@@ -37,6 +39,7 @@ class SourceFolder:
     def __init__(self, base: Path, max_bytes: int = MAX_BYTES, block: int = BLOCK):
         """`block`: bytes that are read at once; small ones stay in the processor's cache, large ones need no joining."""
         self.base, self.max_bytes, self.block = str(base), max_bytes, block
+        self._top = self.base.rstrip("/")
         self.real = os.path.realpath(base)
         self._inside: dict[str, bool] = {}
 
@@ -78,11 +81,11 @@ class SourceFolder:
         name = from_text(text)
         if "\0" in name:
             raise Refused("its path holds a zero byte")
-        path = os.path.normpath(os.path.join(self.base, name))
-        folder = os.path.dirname(path)
+        path = f"{self._top}/{name}" if not WINDING.search(name) else os.path.normpath(os.path.join(self.base, name))
+        folder, _, last = path.rpartition("/")
         if folder not in self._inside:
             self._inside[folder] = self._contains(os.path.realpath(folder))
-        if not self._inside[folder] or not os.path.basename(path):
+        if not self._inside[folder] or not last:
             raise Refused("its path leads out of the root, which is never followed")
         return path
 
@@ -107,10 +110,10 @@ class SourceFolder:
             if before.st_size > self.max_bytes:
                 raise Refused(f"{before.st_size / 1e6:,.0f} MB, more than the {self.max_bytes / 1e6:,.0f} MB that a sample may have")
             size = 0
-            while part := os.read(file, min(max(before.st_size + 1 - size, 1), self.block)):
+            while part := os.read(file, asked := min(max(before.st_size + 1 - size, 1), self.block)):
                 take(part)
                 size += len(part)
-                if size > before.st_size:
+                if size > before.st_size or (size == before.st_size and len(part) < asked):  # more than there should be, or the end
                     break
             after = os.fstat(file)
         finally:

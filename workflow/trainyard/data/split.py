@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.columns import Coded
 from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError

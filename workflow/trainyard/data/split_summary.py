@@ -6,7 +6,7 @@ from typing import Any
 
 import xxhash
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.digests import Digests
 from trainyard.data.folds import MAX_CLASSES
 from trainyard.data.split import NONE, Splits

@@ -1,14 +1,14 @@
 """What a local copy counts while it works, and what it says at the end."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from trainyard.config.schema import Dataset
+from trainyard.config.dataset import Dataset
 from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError
 from trainyard.data.loading import Loaded
@@ -27,14 +27,13 @@ class Packed:
     groups: Digests = field(default_factory=Digests)
     folds: Counter = field(default_factory=Counter)
 
-    def add(self, label: str | None, group: str, fold: tuple[int, bool] | None) -> None:
-        """Count one sample; `fold` with whether it is an inner one, where there are folds."""
-        self.samples += 1
-        self.groups.add(xxhash.xxh3_128_digest(group.encode()))
-        if label is not None:
-            self.labels[label] += 1
-        if fold is not None:
-            self.folds[fold] += 1
+    def add(self, labels: Sequence[str | None], groups: Sequence[str], folds: Iterable[tuple[int, bool]]) -> None:
+        """Count some samples; `groups` where they are known, `folds` with whether each is an inner one, where there are any."""
+        self.samples += len(labels)
+        for group in set(groups):
+            self.groups.add(xxhash.xxh3_128_digest(group.encode()))
+        self.labels.update(label for label in labels if label is not None)
+        self.folds.update(folds)
 
 
 TOTALS = ("files_read", "bytes_read", "bytes_packed", "audio_seconds", "twins_inside", "twins_across")
@@ -68,12 +67,13 @@ class Tally:
         for name in TOTALS:
             setattr(self, name, totals[name])
 
-    def read(self, content: Loaded) -> None:
-        """Count what was read for one sample."""
-        self.files_read += content.files
-        self.bytes_read += content.size
-        self.twins_inside += content.kind == "inside"
-        self.twins_across += content.kind == "across"
+    def read(self, contents: Iterable[Loaded]) -> None:
+        """Count what was read for some samples."""
+        for content in contents:
+            self.files_read += content.files
+            self.bytes_read += content.size
+            self.twins_inside += content.kind == "inside"
+            self.twins_across += content.kind == "across"
 
     def refuse(self, row: int, reason: str) -> None:
         self.quarantine.append((row, reason))
@@ -109,7 +109,8 @@ class Tally:
         """Counts, hours, balance, duplicates, refusals, for people and tools."""
         packs: dict[str, dict[str, Any]] = {}
         for name, pack in sorted(self.packs.items()):
-            packs[name] = {"samples": pack.samples, "groups": len(pack.groups), "bytes": (folder / name).stat().st_size}
+            groups = len(pack.groups) if groups_known else pack.samples
+            packs[name] = {"samples": pack.samples, "groups": groups, "bytes": (folder / name).stat().st_size}
             if 0 < len(pack.labels) <= MAX_LABELS:
                 packs[name] |= {"labels": dict(sorted(pack.labels.items()))}
                 packs[name] |= {"balance": round(min(pack.labels.values()) / max(pack.labels.values()), 4)}

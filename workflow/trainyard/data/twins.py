@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from trainyard.data.digests import Digests
-from trainyard.data.loading import Loaded, Sample
+from trainyard.data.loading import Given, Loaded, Sample
 
 
 class Twins:
@@ -21,20 +21,19 @@ class Twins:
             self._rows.append(row)
         return self._rows[number]
 
-    def look(self, split: str, loaded: Iterator[tuple[Sample, Loaded]]) -> Iterator[tuple[Sample, Loaded]]:
+    def look(self, split: str, loaded: Iterator[list[Given]]) -> Iterator[list[Given]]:
         """What was loaded for a split; contents that were seen before are refused."""
-        for sample, content in loaded:
-            row = sample["at"]
-            twin = row if content.refused is not None else self.remember(content.digest, row)
-            if twin == row:
-                yield sample, content
-                continue
-            other, where = self._ids[twin], self._splits[twin]
-            if where != split:
-                reason = f"same content as '{other}' in {where}; it would leak into {split}"
-                yield sample, content._replace(blobs=[], kind="across", refused=reason)
-            elif self._extras is not None and self._extras[twin] != self._extras[row]:
-                yield sample, content._replace(kind="again")
-            else:
-                reason = f"same content as '{other}'; one of them is enough"
-                yield sample, content._replace(blobs=[], kind="inside", refused=reason)
+        return ([self._look(split, *given) for given in batch] for batch in loaded)
+
+    def _look(self, split: str, sample: Sample, content: Loaded) -> Given:
+        row = sample["at"]
+        twin = row if content.refused is not None else self.remember(content.digest, row)
+        if twin == row:
+            return sample, content
+        other, where = self._ids[twin], self._splits[twin]
+        if where != split:
+            reason = f"same content as '{other}' in {where}; it would leak into {split}"
+            return sample, content._replace(blobs=[], kind="across", refused=reason)
+        if self._extras is not None and self._extras[twin] != self._extras[row]:
+            return sample, content._replace(kind="again")
+        return sample, content._replace(blobs=[], kind="inside", refused=f"same content as '{other}'; one of them is enough")

@@ -37,6 +37,10 @@ class VideoReader:
         video, positions = arrays[self.video], arrays[self.positions]
         return {"video": self._video(video), "positions": self._positions(positions, video.shape[1])}, {}
 
+    def sample_bytes(self) -> int:
+        """Bytes of a packed video, without its positions."""
+        return self.features.cameras * self.features.frames * 3 * self.features.size**2
+
     def meta(self) -> dict[str, Any]:
         return {"axes": {"video": "camera, frame, colour, row, column", "positions": "step, coordinate"}}
 
