@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from small_run import SmallRun, killed_training
-from trainyard.train import checkpoint
+from trainyard.train import checkpoint, memory
+from trainyard.train.attempts import attempt
 from trainyard.train.checkpoint import CheckpointStore, Snapshot
 from trainyard.train.memory import MemoryLadder, OutOfMemory, is_out_of_memory
+from trainyard.train.stopping import StartAnew
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is enforced by Linux alone")
@@ -114,6 +116,23 @@ def test_each_kind_of_out_of_memory_is_known_and_nothing_else():
         assert is_out_of_memory(error), error
     for other in (RuntimeError("shape mismatch"), RuntimeError("could not create a primitive"), ValueError("out of memory"), KeyError("x")):
         assert not is_out_of_memory(other), other
+
+
+def test_after_onednn_ran_out_of_memory_a_new_process_goes_on_with_half_the_size(tmp_path, monkeypatch):
+    path, said = tmp_path / "memory.json", []
+
+    def work(size: int):
+        raise RuntimeError("could not create a primitive")
+
+    with pytest.raises(RuntimeError, match="primitive"):
+        MemoryLadder(16, path, CPU, said.append).fit("training", 3, work)
+    monkeypatch.setattr(memory, "_held", lambda: True)
+    monkeypatch.setattr(memory, "let_go", lambda: said.append("let go"))
+    with pytest.raises(StartAnew, match="oneDNN"), attempt(tmp_path, "a call"):
+        MemoryLadder(16, path, CPU, said.append).fit("training", 3, work)
+    assert said == ["out of memory at step 3: going on with micro-batches of 8, same effective batch", "let go"]
+    with attempt(tmp_path, "a call"):  # the same attempt, not a second one without progress
+        assert MemoryLadder(16, path, CPU, said.append).fit("training", 3, lambda size: size) == 8
 
 
 def test_the_size_that_worked_is_remembered_from_its_step_on(tmp_path):

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from trainyard.command import attempt_log, by_name, run_command, share_of_machine, thread_limit
+from trainyard.command import attempt_log, by_name, run_command, share_of_machine, start_anew, thread_limit
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def main() -> int:
     from trainyard.config.validation import read_settings
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
-    from trainyard.train.stopping import RESUME_ME, StopFlag, Stopped, batch_deadline
+    from trainyard.train.stopping import RESUME_ME, StartAnew, StopFlag, Stopped, batch_deadline
 
     text = args.deadline or os.environ.get("TRAINYARD_DEADLINE")
     stop = StopFlag(args.watch_parent, read_deadline(text) if text else batch_deadline()).listen()
@@ -84,6 +84,9 @@ def main() -> int:
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return RESUME_ME
+    except StartAnew as reason:
+        print(f"starting anew: {reason}")
+        start_anew()
     return 0
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 # What numeric libraries read when they start: OpenMP (torch, Arrow, scikit-learn), the BLAS libraries, numexpr, tokenizers.
 THREAD_VARIABLES = (
@@ -90,6 +91,17 @@ def attempt_log(log: str | None) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+
+
+def start_anew() -> NoReturn:
+    """Put a new process of the same command in place of this one: it keeps the pid, and writes where this one writes now."""
+    words = sys.orig_argv[1:]
+    if "--log" in words:
+        at = words.index("--log")
+        del words[at : at + 2]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def thread_limit(threads: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.data.files import read_json, write_json
+from trainyard.train.stopping import StartAnew
 
 CALL = "TRAINYARD_CALL"  # names a call of Snakemake, for all its jobs on whatever machine
 
@@ -44,6 +45,9 @@ def attempt(checkpoints: str | os.PathLike, call: str | None = None) -> Iterator
     write_json(path, record)
     try:
         yield
+    except StartAnew:
+        write_json(path, last)  # the process that goes on is the same attempt
+        raise
     except Exception as error:
         with suppress(OSError):  # the disk may be what is wrong
             write_json(path, {**record, "ended": " ".join(str(error).split())[:300] or type(error).__name__})

@@ -16,6 +16,7 @@ import torch
 
 from trainyard.data.files import write_json
 from trainyard.host.allocator import give_freed_memory_back
+from trainyard.train.stopping import StartAnew
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc", "bad allocation")
 VAGUE = ("could not create a primitive", "could not create a memory object")  # oneDNN's words for several failures, this among them
@@ -31,8 +32,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """CUDA, MPS and CPU say it differently; where this process is held to a cap, a vague word counts as well."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    words = WORDS + VAGUE if _held() else WORDS
-    return isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in words)
+    return isinstance(error, (RuntimeError, OSError)) and (_says(error, WORDS) or (_held() and _says(error, VAGUE)))
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    return any(word in str(error).lower() for word in words)
 
 
 def halve(micro_batch: int) -> int:
@@ -64,14 +68,22 @@ class MemoryLadder:
         return min([self.first[kind]] + [r["size"] for r in self.rungs if r["kind"] == kind and r["step"] <= step])
 
     def fit(self, kind: str, step: int, work: Callable[[int], T]) -> T:
-        """`work(size)`, from its beginning with half the size whenever memory runs out. Raises OutOfMemory below 1."""
+        """`work(size)`, from its beginning with half the size whenever memory runs out. Raises OutOfMemory below 1.
+
+        Raises StartAnew when it ran out inside oneDNN, which then makes no kernel in this process any more: the error that its
+        assembler (Xbyak) notes for the thread is never cleared.
+        """
         while True:
             try:
                 return work(self.size(kind, step))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                stuck = _says(error, VAGUE)
             self.lower(kind, step)  # outside of the handler: the error's traceback holds the tensors that filled the memory
+            if stuck:
+                let_go()
+                raise StartAnew("oneDNN makes no kernel any more in a process where memory once ran out")
 
     def lower(self, kind: str, step: int) -> None:
         """Half the size from this step on, at once on disk. Raises OutOfMemory below 1."""
@@ -132,3 +144,12 @@ def hold_to(megabytes: int) -> int | None:
     except (OSError, ValueError):
         return None
     return limit
+
+
+def let_go() -> None:
+    """Hold this process, and the one that takes its place, to no cap any more."""
+    if _held():
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))

@@ -44,6 +44,10 @@ class Stopped(Exception):
     """Training saved its state and left early; the message says why."""
 
 
+class StartAnew(Exception):
+    """This process can do no more, but a new one of the same command can go on; the message says why."""
+
+
 def batch_deadline() -> float | None:
     """When Slurm will end this job (SLURM_JOB_END_TIME), less a minute to save in; None elsewhere."""
     end = os.environ.get("SLURM_JOB_END_TIME", "")
