@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from test_copy import prepare, refusals
+from copy_runs import prepare, refusals
 from trainyard.data.audio import mel_matrix
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.names import to_text

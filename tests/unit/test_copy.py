@@ -1,8 +1,5 @@
 """The local copy: what is packed, what is refused and why, and that nothing half-written is left."""
 
-import csv
-import io
-import json
 import os
 import signal
 import subprocess
@@ -11,74 +8,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import trainyard.data.ahead as ahead
-import trainyard.data.copy_folder as copy_folder
-from trainyard.config.features import FEATURES
-from trainyard.data.audio import clip_features
+from copy_runs import HERE, numbers, packed, prepare, refusals, run, settings
 from trainyard.data.copy import Limits, LocalCopy
-from trainyard.data.decoding import reader_class
 from trainyard.data.errors import DataError
-from trainyard.data.index import build_index, typed_dataset
-from trainyard.data.index_file import open_index, write_index
 from trainyard.data.pack import Pack
 from trainyard.data.refused import Refused
 from trainyard.data.sources import SourceFolder
-from trainyard.data.split import split_samples
-from trainyard.data.split_file import write_splits
-from trainyard.data.views import open_pack, open_view
-
-HERE = Path(__file__).parent
-SCRIPTS = HERE.parents[1] / "workflow" / "scripts"
-
-
-@pytest.fixture(autouse=True)
-def _readers_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
-
-
-def settings(**keys) -> dict:
-    return {"suite": "s", "dataset": "d", "format": "midi", "glob": ["**/*.txt"], "features": {"parse_seconds": 0.5}, **keys}
-
-
-def prepare(root: Path, keys: dict, place: dict[str, str] | None = None) -> tuple[str, str]:
-    """Index and splits of a root; `place` overrules the split of some ids."""
-    dataset = typed_dataset(keys)
-    write_index(build_index(root, dataset), root.parent / "index.parquet")
-    index, _ = open_index(root.parent / "index.parquet")
-    splits = split_samples(index, dataset)
-    for i, name in enumerate(index["id"]):
-        if place and name in place and index["refused"][i] is None:
-            splits.split[i] = place[name]
-    write_splits(index, splits, root.parent / "splits.parquet")
-    return str(root.parent / "index.parquet"), str(root.parent / "splits.parquet")
-
-
-def run(
-    root: Path, keys: dict, place: dict[str, str] | None = None, reader: str | None = "copy_readers:NumberReader", **limits
-) -> tuple[Path, dict]:
-    out = root.parent / "packs"
-    copy = LocalCopy(root, *prepare(root, keys, place), keys, Limits(**limits), reader)
-    return out, copy.run(out, str(out / "quarantine.csv"), str(out / "summary.json"))
-
-
-def numbers(tmp_path: Path, n: int = 30) -> Path:
-    root = tmp_path / "root"
-    root.mkdir(exist_ok=True)
-    for i in range(n):
-        (root / f"{i:03d}.txt").write_text(str(100 + i))
-    return root
-
-
-def refusals(out: Path) -> dict[str, str]:
-    with open(out / "quarantine.csv", newline="", encoding="utf-8") as file:
-        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
-
-
-def packed(out: Path) -> dict[str, str]:
-    return {sample: name for name in ("train", "validation", "test") for sample in Pack(out / f"{name}.safetensors").texts("id")}
 
 
 def test_every_sample_is_packed_with_its_own_values_label_and_group(tmp_path: Path) -> None:
@@ -212,62 +149,6 @@ def test_reading_refuses_what_is_no_plain_file_of_bounded_size(tmp_path: Path) -
         SourceFolder(tmp_path / "unmounted").read("a")
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "grows"
-    path.write_bytes(b"x" * 10)
-    real = os.read
-
-    def growing(file, size):
-        with open(path, "ab") as more:
-            more.write(b"y")
-        return real(file, size)
-
-    monkeypatch.setattr(os, "read", growing)
-    with pytest.raises(Refused, match="changed while it was read"):
-        SourceFolder(tmp_path).read("grows")
-
-
-def test_a_split_with_nothing_left_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
-    root = numbers(tmp_path)
-    (root / "odd.txt").write_text("word")
-    index, _ = open_index(prepare(root, settings())[0])
-    place = {name: "test" if name == "odd.txt" else "train" if i % 2 else "validation" for i, name in enumerate(index["id"])}
-    with pytest.raises(DataError, match="every sample of test was refused.*'odd.txt': 'word' is not a number"):
-        run(root, settings(), place)
-    assert list((tmp_path / "packs").iterdir()) == []
-
-
-def test_a_disk_that_would_not_hold_it_is_said_before_it_is_full(tmp_path: Path, monkeypatch) -> None:
-    root = numbers(tmp_path, 300)
-    monkeypatch.setattr(copy_folder, "free_bytes", lambda path: 1000)
-    with pytest.raises(DataError, match="kB are missing; make room"):
-        run(root, settings())
-    assert list((tmp_path / "packs").iterdir()) == []
-
-
-def test_where_the_size_of_a_sample_is_known_a_disk_too_small_is_said_before_one_is_read(tmp_path: Path, monkeypatch) -> None:
-    root = numbers(tmp_path, 30)
-    monkeypatch.setattr(copy_folder, "free_bytes", lambda path: 5 * 10**9)
-    monkeypatch.setattr(SourceFolder, "read", lambda self, text: pytest.fail("a file was read"))
-    with pytest.raises(DataError, match=r"packs need about [345]\d.\d GB, 5.0 GB are free: [345]\d.\d GB are missing"):
-        run(root, settings(), reader="copy_readers:LargeReader")
-
-
-@pytest.mark.parametrize("kind", ["audio", "paired", "video"])
-def test_what_readers_say_of_the_size_of_their_samples_holds(kind: str) -> None:
-    features = FEATURES[kind]()
-    reader = reader_class(f"trainyard.data.{kind}:{kind.capitalize()}Reader")(features, Path(), {})
-    if kind == "video":
-        expected = np.zeros((features.cameras, features.frames, 3, features.size, features.size), np.uint8).nbytes
-    else:
-        sound = np.sin(np.arange(3 * features.sample_rate)).astype(np.float32)
-        wav = io.BytesIO()
-        soundfile.write(wav, sound, features.sample_rate, format="WAV")
-        mel, loudness, _ = clip_features(wav.getvalue(), features, True)
-        expected = mel.nbytes + (loudness.nbytes if kind == "audio" else 4 * 5 * features.notes)
-    assert reader.sample_bytes() == expected
-
-
 def test_splits_of_another_index_are_refused(tmp_path: Path) -> None:
     root = numbers(tmp_path)
     _, splits = prepare(root, settings())
@@ -276,101 +157,6 @@ def test_splits_of_another_index_are_refused(tmp_path: Path) -> None:
     index, _ = prepare(root, settings())
     with pytest.raises(DataError, match="does not belong to this index"):
         LocalCopy(root, index, str(tmp_path / "old.parquet"), settings(), Limits(), "copy_readers:NumberReader")
-
-
-def test_folds_go_into_one_pack(tmp_path: Path) -> None:
-    root = numbers(tmp_path, 60)
-    out, _ = run(root, settings(folds=3, group={"pattern": r"^(\d\d)"}))
-    pack = out / "all.safetensors"
-    for fold in (1, 2, 3):
-        views = {s: open_view(pack, s, fold) for s in ("train", "validation", "test")}
-        assert sorted(r for v in views.values() for r in v.rows.tolist()) == list(range(60))
-        groups = {s: set(v.pack.texts("group", v.rows)) for s, v in views.items()}
-        assert all(groups.values()) and not groups["test"] & (groups["train"] | groups["validation"])
-
-
-def test_paired_reads_two_files_a_sample(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    rows = []
-    for i in range(12):
-        (root / f"a{i}.txt").write_text(str(i))
-        (root / f"b{i}.txt").write_text(str(1000 * i))
-        rows.append({"audio": f"a{i}.txt", "midi": f"b{i}.txt"})
-    rows.append({"audio": "../secret", "midi": "b1.txt"})
-    (root / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    keys = settings(format="paired", annotations="rows.jsonl", validation=0.3, test=0.3)
-    out, summary = run(root, keys, {"../secret": "train"}, "copy_readers:TwoFileReader")
-    pack = Pack(out / "train.safetensors")
-    assert all(pack.fixed("sum")[row] == 1001 * int(pack.text("id", row)[1:-4]) for row in range(len(pack)))
-    assert summary["samples"] == 12 and "out of the root" in refusals(out)["../secret"]
-
-
-def test_chat_rows_become_shards(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    lines = [json.dumps({"prompt": f"question {i}", "answer": f"ответ {i}"}) for i in range(200)]
-    (root / "x.jsonl").write_bytes(
-        "\n".join([*lines, lines[3], '{"prompt": "cut", "ans', '{"prompt": "x\\u0000", "answer": "y"}']).encode() + b'\n{"a": "\xff"}\n'
-    )
-    keys = settings(format="chat", glob=["*.jsonl"], features={}, shards=3)
-    out, summary = run(root, keys, {"x.jsonl#200": "train", "x.jsonl#3": "test"}, None)
-    names = ["shard-01.jsonl", "shard-02.jsonl", "shard-03.jsonl", "validation.jsonl", "test.jsonl"]
-    seen = [json.loads(line) for name in names for line in (out / name).read_text().splitlines()]
-    assert len(seen) == summary["samples"] == 200 and sorted(r["prompt"] for r in seen) == sorted(json.loads(x)["prompt"] for x in lines)
-    assert open_pack(out / "test.jsonl").text("id", 0).startswith("x.jsonl#")
-    reasons = refusals(out)
-    assert len(reasons) == 4 and "leak" in reasons["x.jsonl#200"] and "JSON" in reasons["x.jsonl#201"] and "UTF-8" in reasons["x.jsonl#203"]
-
-
-def test_chat_file_that_changed_since_the_index_stops_the_copy(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "x.jsonl").write_text("\n".join(json.dumps({"prompt": f"q{i}", "answer": "a"}) for i in range(20)))
-    keys = settings(format="chat", glob=["*.jsonl"], features={})
-    index, splits = prepare(root, keys)
-    with open(root / "x.jsonl", "a") as file:
-        file.write("\nmore")
-    with pytest.raises(DataError, match="changed since it was indexed"):
-        LocalCopy(root, index, splits, keys, Limits()).run(tmp_path / "packs", str(tmp_path / "q"), str(tmp_path / "s"))
-
-
-def test_a_folder_of_many_json_files_is_read_with_few_open_and_one_that_changed_is_refused(tmp_path: Path, monkeypatch) -> None:
-    import resource
-
-    root = tmp_path / "root"
-    root.mkdir()
-    for i in range(400):
-        (root / f"{i:03d}.json").write_text(json.dumps({"prompt": f"q{i}", "answer": "a"}, indent=1))
-    (root / "many.jsonl").write_text("\n".join(json.dumps({"prompt": f"m{i}", "answer": "a"}) for i in range(9)))
-    keys = settings(format="chat", glob=["*.json*"], features={})
-    place = {f"{i:03d}.json#0": "train" for i in range(3)}
-    index, splits = prepare(root, keys, place)
-    (root / "000.json").unlink()
-    (root / "001.json").write_text("{}")
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
-    try:
-        out = tmp_path / "packs"
-        LocalCopy(root, index, splits, keys, Limits()).run(out, str(out / "quarantine.csv"), str(out / "s.json"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    reasons = refusals(out)
-    assert set(reasons) == {"000.json#0", "001.json#0"}
-    assert "No such file" in reasons["000.json#0"] and "has changed since it was indexed" in reasons["001.json#0"]
-    assert sum(len((out / f"{s}.jsonl").read_text().splitlines()) for s in ("train", "validation", "test")) == 407
-
-
-def test_table_rows(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    body = "".join(f"p{i // 2},{i},{'ab'[i % 2]},{i % 2}\n" for i in range(40))
-    (root / "t.csv").write_text("patient,age,site,sick\n" + body + "p0,0,a,0\n")
-    keys = settings(format="tabular", glob=["*.csv"], features={}, folds=4, label={"column": "sick"}, group={"column": "patient"})
-    out, summary = run(root, keys, None, None)
-    pack = Pack(out / "all.safetensors")
-    assert len(pack) == 40 and pack.meta["classes"] == ["0", "1"] and summary["duplicates"]["same_split"] == 1
-    assert pack.fixed("numeric").reshape(-1).tolist() == list(range(40)) and np.bincount(pack.fixed("fold"))[1:].tolist() == [10] * 4
 
 
 def test_killed_in_the_middle_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
@@ -409,49 +195,3 @@ copy.run(out, str(out / "q.csv"), str(out / "s.json"))
         "validation.safetensors",
     ]
     assert len(packed(out)) == 40
-
-
-# ---- raw files, by itself ---------------------------------------------------------------------------------------------
-def raw(tmp_path: Path) -> Path:
-    source = tmp_path / "My Drive"
-    for i in range(8):
-        (source / "audio").mkdir(parents=True, exist_ok=True)
-        (source / "audio" / f"f {i}.wav").write_bytes(bytes([i]) * (100 + i))
-    rows = [{"audio_path": f"/elsewhere/My Drive/audio/f {i}.wav", "also": f"audio/f {i}.wav", "note": "audio"} for i in range(6)]
-    (source / "ann").mkdir()
-    (source / "ann" / "train.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"audio_path": "/elsewhere/gone.wav"}])))
-    return source
-
-
-def copy_raw(source: Path, local: Path, *more: str) -> str:
-    command = [sys.executable, SCRIPTS / "copy_to_local.py", "--source", source, "--local-root", local, *more]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_raw_copy_rewrites_annotations_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    source, local = raw(tmp_path), tmp_path / "local"
-    copy_raw(source, local, "--annotations", "ann/train.jsonl", "--subset", "--subset-size", "3")
-    rows = [json.loads(line) for line in (local / "ann" / "train.jsonl").read_text().splitlines()]
-    assert len(rows) == 3
-    assert "6 rows" in copy_raw(source, local, "--annotations", "ann/train.jsonl").replace("7 rows", "6 rows")
-    rows = [json.loads(line) for line in (local / "ann" / "train.jsonl").read_text().splitlines()]
-    named = [r for r in rows if "also" in r]
-    assert len(named) == 6
-    for row in named:
-        assert Path(row["audio_path"]).read_bytes() == (source / row["also"]).read_bytes() and row["audio_path"].startswith(str(local))
-        assert row["note"] == "audio" and (local / row["also"]).is_file()
-    assert not (local / "audio" / "f 7.wav").exists()
-    times = {p.name: p.stat().st_ino for p in (local / "audio").iterdir()}
-    (source / "audio" / "f 2.wav").write_bytes(b"changed")
-    out = copy_raw(source, local, "--annotations", "ann/train.jsonl")
-    assert out.startswith("1 files copied, 5 already there")
-    assert (local / "audio" / "f 2.wav").read_bytes() == b"changed"
-    assert {p.name for p in (local / "audio").iterdir() if p.stat().st_ino != times[p.name]} <= {"f 2.wav"}
-
-
-def test_raw_copy_into_itself_is_refused(tmp_path: Path) -> None:
-    from trainyard.data.mirror import mirror
-
-    source = raw(tmp_path)
-    with pytest.raises(DataError, match="inside each other"):
-        mirror(source, source / "copy", [], None, 0, 4, 1 << 20)

@@ -11,8 +11,8 @@ import numpy as np
 import odd_midi
 import pytest
 import trainyard.data.copy_folder as copy_folder
+from copy_runs import prepare, refusals
 from odd_inputs import tone
-from test_copy import prepare, refusals
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.index_file import open_index

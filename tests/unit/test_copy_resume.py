@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_copy import HERE, numbers, packed, prepare, refusals, run, settings
+from copy_runs import HERE, numbers, packed, prepare, refusals, run, settings
 from trainyard.data.chat import ChatReader
 from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
@@ -40,11 +40,6 @@ out = Path({out!r})
 os.write(log, b"begins\\n")
 copy.run(out, str(out / "quarantine.csv"), str(out / "summary.json"))
 """
-
-
-@pytest.fixture(autouse=True)
-def _readers_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 class Attempts:

@@ -9,7 +9,7 @@ from pathlib import Path
 import odd_midi
 import odd_wav
 import pytest
-from test_copy import packed, refusals, run
+from copy_runs import packed, refusals, run
 from trainyard.data.lines import scan_rows
 from trainyard.data.names import to_text
 

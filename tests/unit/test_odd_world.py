@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from copy_runs import SCRIPTS
 from odd_inputs import AUDIO, Outcome, loudest, outcome, root_of, through, tone
-from test_copy import SCRIPTS
 
 WORLD: dict[str, str | None] = {  # decision of each file
     "link in.wav": None,
