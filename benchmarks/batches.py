@@ -11,7 +11,6 @@ is what models are given: `gather`; one from memory is the same of an array. The
 import argparse
 import importlib.util
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from trainyard.config.features import AudioFeatures
 from trainyard.data.audio import clip_features
 from trainyard.data.pack import Pack, PackWriter
 from trainyard.data.views import open_view
+from trainyard.host.resources import usable_cores
 from trainyard.models.gather import gather
 
 SAMPLES, FRAMES, MELS, BATCH = 1024, 431, 64, 16
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="default %(default)s")
     rounds = parser.parse_args().rounds
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(max(1, int(usable_cores())))
     with scratch() as folder:
         met = [batches(folder, rounds, PACKED), batches(folder, rounds, "float32"), trainer(folder, rounds)]
     return 0 if all(met) else 1

@@ -69,7 +69,7 @@ def test_any_files_in_any_pieces_by_any_workers(tmp_path_factory, files, shards,
         patch.setattr(row_scan, "READ", block)
         patch.setattr(row_writer, "BLOCK", block)
         patch.setattr(module, "MAX_WORKERS", workers)
-        patch.setattr(module, "_cores", lambda: workers)
+        patch.setattr(module, "usable_cores", lambda: workers)
         try:
             result = split_lines(folder / "in", folder / "out", shards, fraction, seed)
         except DataError as error:
@@ -94,7 +94,7 @@ import os, runpy, signal, sys, time
 import trainyard.data.row_scan as row_scan
 import trainyard.data.split_lines as module
 row_scan.PIECE, row_scan.READ = {pieces}, 500
-module._cores = lambda: 3
+module.usable_cores = lambda: 3
 parent = os.getpid()
 {meanwhile}
 sys.argv = ["split_dataset.py", "--source", {str(source)!r}, "--output", {str(output)!r}, "--shards", "3", "--eval-fraction", "0.1"]

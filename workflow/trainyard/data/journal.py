@@ -214,11 +214,9 @@ def _content(path: str) -> str:
 
 def _version(name: str) -> str | None:
     try:
-        text = importlib.metadata.distribution(name).read_text("METADATA") or ""
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    # metadata.version() parses all of it, descriptions of many pages included.
-    return next((line.partition(":")[2].strip() for line in text.split("\n", 60) if line.startswith("Version:")), None)
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -177,7 +177,7 @@ class RowLoader(Loader):
 
     def _is_alone(self, sample: Sample) -> bool:
         """Whether a row is read as if it were its whole file."""
-        return sample["size"] > self._sizes.get(sample["path"], 0) // 2
+        return _alone(sample["size"], self._sizes.get(sample["path"], 0))
 
     def _path(self, text: str) -> str:
         return f"{self._base}/{from_text(text)}"
@@ -217,11 +217,15 @@ class TableLoader(Loader):
         return []
 
 
+def _alone(size: int, file_size: int) -> bool:
+    return size > file_size // 2
+
+
 def files_of_rows(sources: Sequence[Mapping[str, Any]], index: Mapping[str, Sequence]) -> list[str]:
     """The files of JSON rows that stay open while they are read. Of the others each has a stamp of its own, taken when it is read:
     to ask for all of them beforehand would cost a mount's latency once more."""
     sizes = {s["path"]: s["size"] for s in sources}
-    held = {path for path, size in zip(index["path"], index["size"]) if size <= sizes.get(path, 0) // 2}
+    held = {path for path, size in zip(index["path"], index["size"]) if not _alone(size, sizes.get(path, 0))}
     return [s["path"] for s in sources if s["path"] in held] if held else []
 
 

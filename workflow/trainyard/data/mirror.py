@@ -2,8 +2,8 @@
 
 Every file is hashed while it is read, and the copy is read back, block by block as it is written, and compared. What is verified is
 written down in `copied.jsonl` beside the copy, so a copy that was stopped goes on without reading those files again; a source whose
-size or time has changed since is copied anew. All files are brought to the disk together at the end: one by one they would take many
-times as long. Copies of a run that did not come that far are compared with their hashes by the next one.
+size or time has changed since is copied anew. Large files are brought to the disk as they are written, the others together at the end:
+one by one they would take many times as long. Copies of a run that did not come that far are compared with their hashes by the next one.
 """
 
 import contextlib

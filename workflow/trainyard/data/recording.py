@@ -28,7 +28,7 @@ OTHERS = {
 
 
 def decode(data: bytes, seconds: float, middle: bool) -> tuple[np.ndarray, int]:
-    """At most `seconds` of a recording, mono float32 (samples,) of the file's own scale times a power of two, and its rate in Hz.
+    """At most `seconds` of a recording, mono float32 (samples,) of any scale that can be squared, and its rate in Hz.
 
     Only what is kept is decoded, so a small file that claims hours or hundreds of channels costs no memory. Raises Refused.
     """
@@ -91,7 +91,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
         total = np.add(x[:, 0], x[:, 1], dtype=np.float32 if whole else np.float64)
         for column in range(2, channels):
             total += x[:, column]
-        # The sum will do where the mean is that number with another exponent: no bit of a sample changes.
+        # The sum will do, at its own scale, where float32 holds it or where the mean has the same bits and another exponent.
         same = whole or (channels in (2, 4) and x.dtype.itemsize == 4)
         return total if same else np.divide(total, channels, out=total)
 

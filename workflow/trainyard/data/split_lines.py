@@ -17,6 +17,7 @@ from trainyard.data.names import from_text, to_text
 from trainyard.data.row_scan import Scan, cut_pieces, refused_lines, scan_piece
 from trainyard.data.share import share
 from trainyard.data.walk import Found, base_folder, walk
+from trainyard.host.resources import usable_cores
 
 if TYPE_CHECKING:  # numpy takes a while to load, as do other modules below, and other processes can be at work by then
     from trainyard.data.row_writer import Part
@@ -62,7 +63,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     paths = [base_folder(source) / from_text(f) for f in files]
     _check_output(paths, output)
     before = [_stamp(p) for p in paths]
-    workers = min(MAX_WORKERS, _cores())
+    workers = min(MAX_WORKERS, max(1, int(usable_cores())))
     pieces = cut_pieces(paths, [length for length, _ in before])
     found_rows = share(lambda piece: scan_piece(paths, pieces[piece], seed), len(pieces), workers, _imports)
     scans = [Scan(*arrays) for arrays in found_rows]
@@ -104,10 +105,6 @@ def _imports() -> None:
     import trainyard.data.row_writer
     import trainyard.data.shards
     import trainyard.data.work_folder  # noqa: F401
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path) -> "HashBorders":
@@ -178,7 +175,7 @@ def _archive(work: Path, described: list[dict[str, Any]]) -> None:
             os.fsync(out.fileno())
         entry["zip_sha256"] = sha256_file(path)
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(max(1, int(usable_cores()))) as pool:
         list(pool.map(archive, described))
 
 

@@ -10,7 +10,7 @@ def keep_freed_memory(most: int = 32 << 20) -> None:
     """Let it keep what numpy and torch free, for arrays up to 32 MB, rather than hand it back and take it again page by page.
 
     For work on many arrays of a megabyte or two, where new pages cost more than the arithmetic: a training that asks for the same
-    sizes at every step spends a third to a half of its system time on them.
+    sizes at every step spends a quarter to two thirds of its system time on them.
     """
     _set(trim=4 * most, mmap=most)
 

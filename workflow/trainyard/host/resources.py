@@ -2,13 +2,12 @@
 
 import math
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from trainyard.host import cgroup
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """MB. limited: whether the control group, not the machine, sets the total."""
 
     total: float
