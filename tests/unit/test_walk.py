@@ -60,6 +60,31 @@ def test_many_folders_are_read_at_once_and_sizes_before_more_folders(tmp_path: P
     assert most_unsized <= 3 * 3 * 8  # and never the whole tree
 
 
+def test_files_whose_size_begins_to_take_long_are_asked_for_at_once(tmp_path: Path, monkeypatch) -> None:
+    names = tree(tmp_path, 1, 600)
+    lock, now, most, asked = threading.Lock(), 0, 0, list[str]()
+    stat = os.stat
+
+    def slower(path, *args, **keys):
+        nonlocal now, most
+        if str(path).endswith(".wav"):
+            with lock:
+                asked.append(str(path))
+                now, most = now + 1, max(most, now + 1)
+            if len(asked) > 200:
+                time.sleep(0.01)
+            with lock:
+                now -= 1
+        return stat(path, *args, **keys)
+
+    monkeypatch.setattr(walking.os, "stat", slower)
+    found = walk(tmp_path, everything, threads=8)
+    monkeypatch.undo()
+    assert [f.path for f in found] == names
+    assert len(asked) == len(set(asked)) == 600  # each once
+    assert 1 < most <= 8
+
+
 def test_folders_and_files_that_go_away_are_named(tmp_path: Path) -> None:
     tree(tmp_path, 3, 2)
     (tmp_path / "a.wav").write_bytes(b"x")

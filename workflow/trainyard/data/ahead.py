@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from trainyard.data.patience import QUICK, Patience
 from trainyard.data.storage import FEWEST_READS
 
 T = TypeVar("T")
@@ -13,8 +14,6 @@ R = TypeVar("R")
 
 BATCH, BATCH_BYTES = 32, 4 << 20  # files that go through all stages together: a round trip for each tiny one would cost more than it
 WINDOW_BYTES = 256 << 20  # ahead at most, and at least one batch
-QUICK = 100e-6  # seconds a file: where it takes less, handing it to a thread costs more than the thread saves
-GRACE = 5e-3  # seconds that a batch may be late in before threads take it over
 
 Batch = tuple[Sequence[T], int]  # items, and bytes of them all
 
@@ -79,14 +78,14 @@ class Ahead:
                 items_ahead, bytes_ahead = items_ahead + len(items), bytes_ahead + size
                 continue
             results: list[Any] = []
-            begun = time.perf_counter()
+            patience = Patience(self._quick)
             for item in items:
                 if not quick:
                     results.append(submit(item))
                     continue
                 done = at_once(item)
                 results.append(work(item) if done is None else done)
-                quick = time.perf_counter() - begun < GRACE + self._quick * len(results)
+                quick = not patience.ends(len(results))
             yield items, results if quick else _gather(results)[0]
         while waiting:
             yield take()

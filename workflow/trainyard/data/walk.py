@@ -10,10 +10,12 @@ import re
 import stat
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from trainyard.data.errors import DataError
 from trainyard.data.names import shorten, to_text
+from trainyard.data.patience import Patience
 
 THREADS = 32  # directory reads in flight: on a mount with 50 ms an answer, 32 keep it busy; locally they cost nothing
 STATS = 128  # files whose size is asked for in one task
@@ -103,40 +105,60 @@ def _glob(pattern: str) -> str:
 
 def walk(root: Path, wanted: Callable[[str], bool], threads: int = THREADS) -> list[Found]:
     """Every wanted file below a folder, sorted by path; `wanted` is asked with the path as text."""
-    top, real = str(root), os.path.realpath(root)
-    found, deeper, names = _list(top, "", real, wanted)
-    if not deeper and len(names) <= STATS:
-        found += _sizes(top, names)[0]
-        found.sort(key=lambda f: f.path)
-        return found
-
-    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-
-    folders, unsized = deque(deeper), deque(_tasks(names))
-    with ThreadPoolExecutor(threads) as pool:
-        pending: set[Future] = set()
-        while pending or folders or unsized:
-            # Sizes first: a folder more is read only when there is room for its files.
-            while len(pending) < 2 * threads and (unsized or folders):
-                if unsized:
-                    pending.add(pool.submit(_sizes, top, unsized.popleft()))
-                else:
-                    pending.add(pool.submit(_list, top, folders.popleft(), real, wanted))
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                files, deeper, names = future.result()
-                found += files
-                folders += deeper
-                unsized += _tasks(names)
-    found.sort(key=lambda f: f.path)
-    return found
+    it = _Walk(root, wanted)
+    it.here()
+    if it.is_left():
+        it.in_threads(threads)
+    it.found.sort(key=lambda f: f.path)
+    return it.found
 
 
-def _tasks(names: list[str]) -> list[list[str]]:
-    return [names[i : i + STATS] for i in range(0, len(names), STATS)]
+Listed = tuple[list[Found], list[str], list[str]]  # entries; folders in there; names of files whose size is still unknown
 
 
-Listed = tuple[list[Found], list[str], list[str]]
+class _Walk:
+    """What is found of a folder so far, and what is left to be looked at."""
+
+    def __init__(self, root: Path, wanted: Callable[[str], bool]):
+        self.found: list[Found] = []
+        self._top, self._real, self._wanted = str(root), os.path.realpath(root), wanted
+        self._folders, self._unsized = deque([""]), deque[list[str]]()
+
+    def is_left(self) -> bool:
+        return bool(self._folders or self._unsized)
+
+    def here(self) -> None:
+        """Look until all is found, or the storage makes one wait."""
+        slow = False
+        while self.is_left() and not slow:
+            patience = Patience()
+            listed = self._next(patience.ends)()
+            self._take(listed)
+            slow = patience.ends(sum(len(part) for part in listed))
+
+    def in_threads(self, threads: int) -> None:
+        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+        with ThreadPoolExecutor(threads) as pool:
+            pending: set[Future[Listed]] = set()
+            while pending or self.is_left():
+                while len(pending) < 2 * threads and self.is_left():
+                    pending.add(pool.submit(self._next()))
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._take(future.result())
+
+    def _next(self, stop: Callable[[int], bool] = lambda done: False) -> Callable[[], Listed]:
+        """The next look at the storage. Sizes first: a folder more is read only when there is room for its files."""
+        if self._unsized:
+            return partial(_sizes, self._top, self._unsized.popleft(), stop)
+        return partial(_list, self._top, self._folders.popleft(), self._real, self._wanted)
+
+    def _take(self, listed: Listed) -> None:
+        files, deeper, names = listed
+        self.found += files
+        self._folders += deeper
+        self._unsized += (names[i : i + STATS] for i in range(0, len(names), STATS))
 
 
 def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Listed:
@@ -173,9 +195,12 @@ def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Li
     return refused, folders, names
 
 
-def _sizes(top: str, names: list[str]) -> Listed:
-    found = []
+def _sizes(top: str, names: list[str], stop: Callable[[int], bool]) -> Listed:
+    """Files with their sizes; `stop(number of them)` leaves the rest as it is."""
+    found: list[Found] = []
     for name in names:
+        if stop(len(found)):
+            break
         path, text = os.path.join(top, name), to_text(name)
         try:
             status = os.stat(path)
@@ -186,4 +211,4 @@ def _sizes(top: str, names: list[str]) -> Listed:
             found.append(Found(text, 0, "not a regular file"))
         else:
             found.append(Found(text, status.st_size, None if status.st_size else "empty file (0 bytes)"))
-    return found, [], []
+    return found, [], names[len(found) :]
