@@ -30,6 +30,8 @@ def note(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(root + "/"):
         os.write(log, (os.path.relpath(arguments[0], root) + "\\n").encode())
 sys.addaudithook(note)
+from trainyard.command import thread_limit
+thread_limit(1)  # as the command does: a process with threads would read rows itself, and not have a fork do it
 from pathlib import Path
 import trainyard.data.ahead, trainyard.data.copy
 trainyard.data.copy.COMMIT_SECONDS = 0.01

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from array import array
 from pathlib import Path
 
 import pytest
+from processes import gone
 from trainyard.data.share import MOST_PIECES, share
 
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forks on Linux only")
@@ -26,19 +26,6 @@ from trainyard.data.share import share
 """
     command = [sys.executable, "-c", head + textwrap.dedent(code), *map(str, argv)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def ended(pid: int) -> bool:
-    """Whether a process is gone, waiting a little for it."""
-    for _ in range(1000):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -133,7 +120,7 @@ def test_helpers_do_not_outlive_whoever_began(how: signal.Signals, group: bool) 
     (os.killpg if group else os.kill)(process.pid, how)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if how == signal.SIGINT else -how)
-    assert ended(helper) and err == ""
+    assert gone(helper) and err == ""
 
 
 @FORKS

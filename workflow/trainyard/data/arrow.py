@@ -1,11 +1,20 @@
-"""Arrow columns from buffers: `pyarrow.array` would import pandas, which costs a command more than its work."""
+"""Arrow columns from buffers: `pyarrow.array` would import pandas, which costs a command more than its work. Files are read without
+Arrow's threads, which a column is too small for: a process that has some cannot be forked."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 ROW_GROUP = 1 << 14  # rows that a reader by batch holds at once
+
+
+def open_parquet(path: str | os.PathLike) -> Any:
+    """A pyarrow ParquetFile. Raises OSError, ArrowInvalid."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, pre_buffer=False)
 
 
 def text_column(values: Sequence[str | None]) -> Any:

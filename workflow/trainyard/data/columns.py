@@ -70,7 +70,7 @@ class Column(Sequence):
 
     def _group(self, group: int) -> Any:
         if group not in self._groups:
-            self._groups[group] = self._file.read_row_group(group, columns=[self._name]).column(0)
+            self._groups[group] = self._file.read_row_group(group, columns=[self._name], use_threads=False).column(0)
             if len(self._groups) > GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(group)

@@ -21,7 +21,7 @@ from trainyard.config.dataset import Dataset
 from trainyard.data.ahead import in_batches
 from trainyard.data.copy_folder import put_into_place, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
-from trainyard.data.decoding import Decode, decode_here, decode_there, reader_class
+from trainyard.data.decoding import Decode, DecodedAhead, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
 from trainyard.data.files import json_text
 from trainyard.data.index import find_table, typed_dataset
@@ -139,8 +139,8 @@ class LocalCopy:
         if dataset.format == "tabular":
             return TableLoader(), decode_here(reader), reader.meta(), 0
         if dataset.format == "chat":
-            loader = RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads)
-            return loader, decode_here(reader), reader.meta(), 0
+            rows = RowLoader(base, self.index_meta.get("sources", []), ROW_BYTES, limits.reads)
+            return DecodedAhead(rows, reader) if limits.workers > 1 else rows, decode_here(reader), reader.meta(), 0
         start = {
             "reader": self.target, "format": dataset.format, "features": dataset.features.model_dump(mode="json"), "root": str(base),
             "context": context, "seconds": getattr(dataset.features, "parse_seconds", SECONDS), "memory_mb": limits.memory_mb,

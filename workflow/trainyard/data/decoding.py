@@ -2,13 +2,16 @@
 
 import importlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from trainyard.data.loading import Given, Loaded, Sample
+from trainyard.data.ahead import Batch
+from trainyard.data.fork import MadeAhead, can_fork
+from trainyard.data.loading import Given, Loaded, Loader, Sample
 from trainyard.data.refused import Refused
+from trainyard.data.sources import Stamp
 from trainyard.data.workers import Decoded, DecodePool, Task
 
 # Batches of what was loaded, in order, with the fields of each sample or the reason why it has none.
@@ -26,11 +29,41 @@ def decode_here(reader: Any) -> Decode:
 
     def decode(sample: Sample, content: Loaded) -> tuple[Sample, Loaded, Decoded]:
         try:
-            return sample, content, _left_out(content) or Decoded(*reader.read(content.blobs, sample))
+            return sample, content, _left_out(content) or content.decoded or Decoded(*reader.read(content.blobs, sample))
         except Refused as reason:
             return sample, content, Decoded({}, {}, str(reason))
 
     return lambda loaded: ([decode(*given) for given in batch] for batch in loaded)
+
+
+class DecodedAhead(Loader):
+    """A loader whose samples are decoded too, by a fork, while this process is at work with those before. Where it cannot fork, they are
+    only loaded."""
+
+    def __init__(self, loader: Loader, reader: Any):
+        self._loader, self._decode = loader, decode_here(reader)
+        self._made: MadeAhead[list[tuple]] | None = None
+
+    def load(self, batches: Iterable[Batch]) -> Iterator[list[Given]]:
+        if not can_fork():
+            return self._loader.load(batches)
+        read = self._decode(self._loader.load(batches))
+        # Bare tuples: classes by name would take longer on their way than what is in them. The bytes stay there.
+        self._made = MadeAhead([(*content[1:-1], *decoded) for _, content, decoded in batch] for batch in read)
+        return (list(zip(samples, map(_brought, rows))) for (samples, _), rows in zip(batches, self._made))
+
+    def unchanged(self, samples: Sequence[Sample], known: Sequence[tuple[str | None, Sequence[Stamp]]]) -> int:
+        return self._loader.unchanged(samples, known)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+        self._loader.close()
+
+
+def _brought(row: tuple) -> Loaded:
+    *content, fixed, ragged, refused = row
+    return Loaded([], *content, Decoded(fixed, ragged, refused))
 
 
 def decode_there(pool: DecodePool) -> Decode:

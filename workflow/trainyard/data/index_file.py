@@ -17,7 +17,7 @@ import json
 import os
 from typing import Any
 
-from trainyard.data.arrow import ROW_GROUP
+from trainyard.data.arrow import ROW_GROUP, open_parquet
 from trainyard.data.columns import Column
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
@@ -43,10 +43,9 @@ def open_index(path: str | os.PathLike) -> tuple[dict[str, Column], dict[str, An
 def _parquet(path: str | os.PathLike) -> tuple[Any, Any]:
     """The file and its schema, which takes long to read where the metadata are long."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from None
     schema = file.schema_arrow

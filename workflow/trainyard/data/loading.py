@@ -34,6 +34,7 @@ class Loaded(NamedTuple):
     files: int = 0
     size: int = 0
     kind: str = "new"  # unread; new; or a content that was seen before: "inside" its split, "across" splits, "again" (and kept)
+    decoded: Any = None  # its fields (see workers.Decoded), where whoever read it has decoded it too
 
     @classmethod
     def of(cls, blobs: list[bytes], digest: bytes, stamps: Iterable[Stamp] = ()) -> "Loaded":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.data.arrow import ROW_GROUP, make_table, number_column, text_column
+from trainyard.data.arrow import ROW_GROUP, make_table, number_column, open_parquet, text_column
 from trainyard.data.columns import Coded
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
@@ -37,11 +37,9 @@ def write_splits(index: Mapping[str, Sequence], splits: Splits, path: str | os.P
 
 def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, Any]:
     """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it belongs to another index."""
-    import pyarrow.parquet as pq
-
     out: dict[str, Any] = {"split": Coded(), "fold": array("i"), "inner": array("b"), "shard": array("i")}
     at = 0
-    for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+    for batch in open_parquet(path).iter_batches(ROW_GROUP, use_threads=False):
         if batch["id"].to_pylist() != ids[at : at + len(batch)]:
             break
         at += len(batch)

@@ -9,6 +9,17 @@ from pathlib import Path
 
 from trainyard.data.errors import DataError
 
+_LOCKS: set[int] = set()  # open files
+
+
+def _let_go() -> None:
+    """In a fork, which would hold the folders when this process is gone."""
+    for lock in _LOCKS:
+        os.close(lock)
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def held(folder: Path, busy: str) -> Iterator[Path]:
@@ -20,8 +31,10 @@ def held(folder: Path, busy: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(busy) from None
+        _LOCKS.add(lock)
         yield folder
     finally:
+        _LOCKS.discard(lock)
         os.close(lock)
 
 
