@@ -110,4 +110,4 @@ def test_probe_measures_what_can_be_read(tmp_path: Path) -> None:
 
 def test_more_reads_are_kept_in_flight_where_each_takes_longer(tmp_path: Path) -> None:
     assert [reads_for(s) for s in (0.0001, 0.030, 0.2, 4.0)] == [8, 60, 128, 128]
-    assert read_threads(tmp_path) == 8
+    assert 2 <= read_threads(tmp_path) <= 8

@@ -40,7 +40,7 @@ def main() -> None:
     alone.add_argument("--subset-size", type=int, default=10000, help="samples of the subset, drawn by hash (default %(default)s)")
     alone.add_argument("--seed", type=int, default=0, help="another seed draws another subset (default %(default)s)")
     parser.add_argument("--max-file-mb", type=int, default=2048, help="larger files are refused (default %(default)s)")
-    parser.add_argument("--reads", type=int, help="reads in flight (default: 8 on a local disk, 64 on a network mount)")
+    parser.add_argument("--reads", type=int, help="reads in flight (default: two a core, 8 at most, on a disk; 64 on a network mount)")
     args = parser.parse_args()
     thread_limit(1)
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for other people's opens the list of every installed package

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from trainyard.data.patience import QUICK, Patience
-from trainyard.data.storage import FEWEST_READS
+from trainyard.data.storage import NEAR_READS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,7 +39,7 @@ class Ahead:
     def __init__(self, threads: int, window: float = WINDOW_BYTES, quick: float = QUICK):
         """`window`: bytes; `quick`: seconds an item may take that is no matter for threads."""
         self._window, self._quick = window, quick
-        self._near = threads <= FEWEST_READS
+        self._near = threads <= NEAR_READS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._most = 4 * threads + BATCH
 

@@ -62,8 +62,8 @@ class DecodedAhead(Loader):
 
 
 def _brought(row: tuple) -> Loaded:
-    *content, fixed, ragged, refused = row
-    return Loaded([], *content, Decoded(fixed, ragged, refused))
+    digest, refused, stamps, files, size, kind, *decoded = row
+    return Loaded([], digest, refused, stamps, files, size, kind, Decoded(*decoded))
 
 
 def decode_there(pool: DecodePool) -> Decode:

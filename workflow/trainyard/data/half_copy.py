@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from threading import Semaphore
 
 import xxhash
 
@@ -18,11 +19,13 @@ class HalfCopy:
     Each block is read back as soon as it is written: the processor's caches still hold it, which makes it cost half as much.
     """
 
-    def __init__(self, path: str):
-        self.path, self.size, self.mtime_ns = path, 0, 0
+    def __init__(self, path: str, turn: Semaphore):
+        """`turn`: as many as there are cores work on blocks at once, for more would drive each other's out of the caches."""
+        self.path, self._turn, self.size, self.mtime_ns = path, turn, 0, 0
         self.read, self._same = xxhash.xxh3_128(), True
         self.failed: OSError | None = None
         self._out, self._end, self._buffer = -1, 0, bytearray()
+        self._on_its_way = 0  # bytes that the system was told to bring to the disk
         self._first: bytes | None = None
 
     @property
@@ -32,20 +35,21 @@ class HalfCopy:
 
     def take(self, block: bytes) -> None:
         """One block more. Raises Refused when the copy fails; why is in `failed`."""
-        self.read.update(block)
-        if self._first is None and not self.begun:
-            self._first = block
-            return
-        try:
-            self._flush()
-            self._write(block)
-        except OSError as error:
-            self.failed = error
-            raise Refused("the copy cannot be written") from None
+        with self._turn:
+            self.read.update(block)
+            if self._first is None and not self.begun:
+                self._first = block
+                return
+            try:
+                self._flush()
+                self._write(block)
+            except OSError as error:
+                self.failed = error
+                raise Refused("the copy cannot be written") from None
 
     def restart(self) -> None:
         self.read.reset()
-        self._first, self._end, self._same = None, 0, True
+        self._first, self._end, self._on_its_way, self._same = None, 0, 0, True
         if self._out >= 0:
             os.ftruncate(self._out, 0)
 
@@ -85,6 +89,15 @@ class HalfCopy:
             done += os.pwrite(self._out, memoryview(block)[done:], self._end + done)
         self._same &= self._read_back(self._end, len(block)) == block
         self._end += len(block)
+        if self._end - self._on_its_way >= LARGE:
+            self._send_on_its_way()
+
+    def _send_on_its_way(self) -> None:
+        """Have the disk begin with what is written, while more is read; left to itself it would wait for the end of the file."""
+        if hasattr(os, "posix_fadvise"):
+            # On Linux to say that pages are no longer needed begins to write them; those that are not on the disk yet stay in memory.
+            os.posix_fadvise(self._out, self._on_its_way, self._end - self._on_its_way, os.POSIX_FADV_DONTNEED)
+        self._on_its_way = self._end
 
     def _read_back(self, at: int, size: int) -> bytearray:
         if len(self._buffer) != size:

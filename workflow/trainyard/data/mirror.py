@@ -13,6 +13,7 @@ import math
 import os
 from contextlib import closing
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import xxhash
@@ -28,6 +29,7 @@ from trainyard.data.sources import SourceFolder
 from trainyard.data.storage import free_bytes, size
 from trainyard.data.walk import Found, walk
 from trainyard.data.work_folder import held_empty
+from trainyard.host.resources import usable_cores
 
 HALF = ".copying"
 BATCH = 8  # files that are written down together
@@ -124,12 +126,12 @@ class _Copies:
     def __init__(self, source: SourceFolder, local: str, half: str, record: dict[str, Entry], unsure: set[str]):
         self.folders = {local}
         self._source, self._local, self._half, self._record, self._unsure = source, local, half, record, unsure
-        self._numbers = itertools.count()
+        self._numbers, self._turn = itertools.count(), Semaphore(max(1, int(usable_cores())))
 
     def read(self, found: Found) -> Entry | HalfCopy | Refused | OSError:
         """What is known of a file that is there already, or a copy to be settled. Refused: a fault of the source; OSError: of the copy."""
         known = self._record.get(found.path)
-        copy = HalfCopy(f"{self._half}/{next(self._numbers)}")
+        copy = HalfCopy(f"{self._half}/{next(self._numbers)}", self._turn)
         try:
             if known is not None and self._is_there(known):
                 return known

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.data.mounts import describe
+from trainyard.host.resources import usable_cores
 
-FEWEST_READS, MOST_READS = 8, 128
+NEAR_READS, MOST_READS = 8, 128
 FAR_READS = 64  # in flight on a mount whose latency nobody has measured yet
 PER_FILE = 0.5e-3  # seconds that hashing and decoding a small file take one core, at the least
 BLOCK = 64 << 10  # a direct read is of whole blocks
@@ -46,8 +47,9 @@ def size(count: float) -> str:
 
 
 def read_threads(path: str | os.PathLike) -> int:
-    """How many reads to keep in flight before any was timed: many where each waits for a network, few where the processor is the limit."""
-    return FEWEST_READS if describe(path).local else FAR_READS
+    """How many reads to keep in flight before any was timed: many where each waits for a network, few where the processor is the limit:
+    more than two a core would only take turns."""
+    return max(2, min(NEAR_READS, 2 * int(usable_cores()))) if describe(path).local else FAR_READS
 
 
 def reads_for(latency: float) -> int:
@@ -55,7 +57,7 @@ def reads_for(latency: float) -> int:
 
     Little's law: in flight = seconds each takes × files a second; the copy needs a file every PER_FILE seconds a core.
     """
-    return max(FEWEST_READS, min(MOST_READS, round(latency / PER_FILE)))
+    return max(NEAR_READS, min(MOST_READS, round(latency / PER_FILE)))
 
 
 def probe(paths: Sequence[str | os.PathLike], seconds: float = 2.0, most: int = 64 << 20) -> Speed | None:
