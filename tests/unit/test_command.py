@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trainyard.command
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
 BELOW = "import sys, numpy as np\nfrom trainyard.command import run_command\ndef main():\n    {body}\nrun_command(main)\n"
 
@@ -40,3 +43,17 @@ def test_an_operation_that_fails_on_a_line_of_ours_is_a_bug_too():
 def test_exit_codes():
     assert call("return 75").returncode == 75 and call("return None").returncode == 0
     assert trainyard.command.one_line(ValueError("a\n  b")) == "a b"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("copy_to_local.py", ["--source", "x", "--local-root", "y", "--reads", "-1"]),
+        ("copy_to_local.py", ["--source", "x", "--local-root", "y", "--subset", "--subset-size", "-1"]),
+        ("preflight_check.py", ["--threads", "0"]),
+        ("train_model.py", ["--threads", "many"]),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused_by_the_name_of_its_argument(script, words):
+    done = subprocess.run([sys.executable, SCRIPTS / script, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and f"argument {words[-2]}: " in done.stderr and "Traceback" not in done.stderr

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--train", required=True, help="pack of the training split, which the model was built for")
     parser.add_argument("--test", required=True, help="pack of the test split")
     parser.add_argument("--output", required=True, type=Path, help="file of the maps (.safetensors)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)
 

@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 # A pack on a mount that a training would copy first is copied here already, up to what a mount of 100 MB/s gives in half a minute;
 # a larger one is looked at from afar.
@@ -29,12 +29,14 @@ def main() -> None:
     parser.add_argument(
         "--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)"
     )
-    parser.add_argument("--runs", type=int, default=1, help="runs of the model, whose checkpoints share the disk (default %(default)s)")
+    parser.add_argument(
+        "--runs", type=at_least(1), default=1, help="runs of the model, which share the disk (default %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs that the configuration asks for (default %(default)s)")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument("--memory-mb", type=int, default=0, help="memory promised to the scheduler, MB (default: not known)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--gpus", type=at_least(0), default=0, help="GPUs that the configuration asks for (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument("--memory-mb", type=at_least(0), default=0, help="memory promised to the scheduler, MB (default: not known)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     parser.add_argument("--output", required=True, type=Path, help="preflight.json")
     args = parser.parse_args()
     thread_limit(args.threads)
