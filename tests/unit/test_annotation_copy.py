@@ -22,17 +22,8 @@ def source(tmp_path: Path, name: str, text: str) -> Path:
 
 
 def copy(tmp_path: Path, annotations: str, *more: str) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        SCRIPTS / "copy_to_local.py",
-        "--source",
-        source,
-        "--local-root",
-        "local",
-        "--annotations",
-        annotations,
-        *more,
-    ]
+    where = ["--source", "data", "--local-root", "local", "--annotations", annotations]
+    command = [sys.executable, SCRIPTS / "copy_to_local.py", *where, *more]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
 
