@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainyard.data.arrow import ROW_GROUP, make_table, number_column, text_column
+from trainyard.data.arrow import ROW_GROUP, make_table, number_column, open_parquet, text_column
 from trainyard.data.columns import Coded
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
@@ -36,13 +36,13 @@ def write_splits(index: Mapping[str, Sequence], splits: Splits, path: str | os.P
 
 
 def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, Any]:
-    """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it belongs to another index."""
-    import pyarrow.parquet as pq
-
+    """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it cannot be read, or is
+    of another index."""
     out: dict[str, Any] = {"split": Coded(), "fold": array("i"), "inner": array("b"), "shard": array("i")}
     at = 0
-    for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+    for batch in open_parquet(path, ("id", *out), "division", "split_dataset.py").iter_batches(ROW_GROUP):
         if batch["id"].to_pylist() != ids[at : at + len(batch)]:
+            at = -1
             break
         at += len(batch)
         for name, values in out.items():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.data.files import read_json
+from trainyard.data.index_file import paths_in
 
 MOST_PATHS = 2000
 
@@ -28,9 +29,7 @@ def bytes_of_others(output: Path) -> int:
 
 
 def sampled_paths(index: str) -> list[str]:
-    """Paths of raw files spread over an index; each file once."""
-    import pyarrow.parquet as parquet
-
-    paths = parquet.read_table(index, columns=["path"]).column("path").unique()
+    """Paths of raw files spread over an index; each file once. Raises DataError."""
+    paths = paths_in(index)
     step = max(1, len(paths) // MOST_PATHS)
     return [str(paths[i]) for i in range(0, len(paths), step)]
