@@ -27,7 +27,7 @@ def main() -> None:
     from trainyard.data.predictions import PredictionTable
     from trainyard.data.views import joined, open_view
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("format", "fold"))
     if args.base_model:
         settings["base_model"] = args.base_model
     fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines

@@ -25,7 +25,7 @@ def main() -> None:
     from trainyard.models.attention import write_attention
     from trainyard.models.registry import architecture
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("architecture", "fold", "model", "options", "run"))
     near = by_name("trainyard.data.near").bring_near([args.train, args.test])
     train, test = (open_view(near[path], split, settings["fold"]) for path, split in ((args.train, "train"), (args.test, "test")))
     model = architecture(settings["architecture"]).from_pack(typed_options(settings), train.pack, train.rows, {})

@@ -29,9 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)"
     )
-    parser.add_argument(
-        "--runs", type=at_least(1), default=1, help="runs of the model, which share the disk (default %(default)s)"
-    )
+    parser.add_argument("--runs", type=at_least(1), default=1, help="runs of the model, which share the disk (default %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--gpus", type=at_least(0), default=0, help="GPUs that the configuration asks for (default %(default)s)")
     parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
@@ -41,11 +39,12 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
+    from trainyard.config.jobs import NEEDED
     from trainyard.config.validation import read_settings
     from trainyard.data.errors import DataError
     from trainyard.data.files import write_json
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, NEEDED)
     device = by_name("trainyard.host.slots").hold_gpu(args.device, f"preflight {settings['suite']}/{settings['model']}", args.gpu_slots)
     from trainyard.train.preflight import Preflight
     from trainyard.train.preflight_files import bytes_of_others, sampled_paths

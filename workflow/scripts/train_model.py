@@ -51,6 +51,7 @@ def main() -> int:
         by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
 
     from trainyard.config.deadline import read_deadline
+    from trainyard.config.jobs import NEEDED
     from trainyard.config.validation import read_settings
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
@@ -59,7 +60,7 @@ def main() -> int:
     text = args.deadline or os.environ.get("TRAINYARD_DEADLINE")
     stop = StopFlag(args.watch_parent, read_deadline(text) if text else batch_deadline()).listen()
     promoted = read_slot(args.promotion, args.slot) if args.promotion else None
-    settings = promoted.long if promoted else read_settings(args.settings)
+    settings = promoted.long if promoted else read_settings(args.settings, NEEDED)
     code = json.loads(args.code)[settings["model"]] if args.code.startswith("{") else args.code
     name = promoted.slot if promoted else settings["run"]
     # Before a GPU is held: it would wait for the copy.
