@@ -266,6 +266,7 @@ def test_raw_files_are_opened_and_the_reads_of_a_copy_chosen(tmp_path: Path) -> 
         path.unlink()
     report = examine(packs(tmp_path), tmp_path, {"root": str(root), "sources": ["0.csv"]})
     assert check(report, "sources")["verdict"] == "warn"
+    assert check(examine(packs(tmp_path), tmp_path, {"root": str(root)}), "sources")["verdict"] == "ok"
     report = examine(packs(tmp_path), tmp_path, {"root": str(tmp_path / "elsewhere"), "sources": ["0.csv"]})
     assert "not on this machine" in check(report, "sources")["value"] and report["verdict"] == "ok"
 
@@ -293,3 +294,24 @@ def test_command_ends_with_0_whatever_the_verdict(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "FAIL  labels" in done.stdout and json.loads((tmp_path / "out.json").read_text())["verdict"] == "fail"
+
+
+def test_the_same_command_again_counts_its_own_checkpoints_once(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--settings", json.dumps(job()), "--output", tmp_path / "any.json", "--checkpoints", tmp_path]
+    for split, path in packs(tmp_path).items():
+        command += [f"--{split}", path]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True)
+    report = json.loads((tmp_path / "any.json").read_text())
+    assert check(report, "disk")["value"].endswith("of 1 run")
+
+
+def test_an_index_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--settings", json.dumps(job()), "--output", tmp_path / "out.json", "--index", tmp_path / "gone"]
+    for split, path in packs(tmp_path).items():
+        command += [f"--{split}", path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        done.returncode == 1
+        and done.stderr == f"error: {tmp_path / 'gone'}: not a readable index: no such file; make it with index_dataset.py\n"
+    )

@@ -59,7 +59,8 @@ def main() -> None:
     paths = {"base_model": args.base_model} if args.base_model else {}
     report = Preflight(
         settings, {split: near[path] for split, path in packs.items()}, paths, args.checkpoints, device, args.threads, args.runs,
-        bytes_of_others(args.output), args.root, sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
+        bytes_of_others(args.output.parent, settings["suite"], settings["model"]), args.root,
+        sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
         far={split: path for split, path in packs.items() if near[path] != path},
     ).run()  # fmt: skip
     write_json(args.output, report)

@@ -22,9 +22,9 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
     return out
 
 
-def bytes_of_others(output: Path) -> int:
-    """Bytes of checkpoints that the suite's other models need, as far as they have been checked."""
-    others = [r for r in read_reports(output.parent) if r.get("model") != output.stem]
+def bytes_of_others(folder: Path, suite: str, model: str) -> int:
+    """Bytes of checkpoints that the suite's other models need, as far as their reports are in the folder."""
+    others = [r for r in read_reports(folder) if r.get("suite") == suite and r.get("model") != model]
     return sum(int(r["needs"]["checkpoint_bytes"]) * int(r.get("runs", 1)) for r in others if r.get("needs"))
 
 
