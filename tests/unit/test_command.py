@@ -52,10 +52,12 @@ def test_exit_codes():
         ("copy_to_local.py", ["--source", "x", "--local-root", "y", "--reads", "-1"]),
         ("copy_to_local.py", ["--source", "x", "--local-root", "y", "--subset", "--subset-size", "-1"]),
         ("preflight_check.py", ["--threads", "0"]),
+        ("index_dataset.py", ["--settings", "{}", "--output", "x", "--root", ""]),
+        ("split_dataset.py", ["--source", "x", "--output", ""]),
         ("train_model.py", ["--threads", "many"]),
     ],
 )
-def test_a_number_that_means_nothing_is_refused_by_the_name_of_its_argument(script, words):
+def test_a_value_that_means_nothing_is_refused_by_the_name_of_its_argument(script, words):
     done = subprocess.run([sys.executable, SCRIPTS / script, *words], capture_output=True, text=True)
     assert done.returncode == 2 and f"argument {words[-2]}: " in done.stderr and "Traceback" not in done.stderr
 

@@ -15,7 +15,7 @@ import os
 import signal
 from pathlib import Path
 
-from trainyard.command import at_least, run_command, thread_limit, without_collector
+from trainyard.command import at_least, not_empty, run_command, thread_limit, without_collector
 
 SUBSET = 10000
 
@@ -23,18 +23,18 @@ SUBSET = 10000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flow = parser.add_argument_group("in the workflow")
-    flow.add_argument("--root", help="folder or file of the data")
-    flow.add_argument("--index", help="index.parquet")
-    flow.add_argument("--splits", help="splits.parquet")
+    flow.add_argument("--root", type=not_empty, help="folder or file of the data")
+    flow.add_argument("--index", type=not_empty, help="index.parquet")
+    flow.add_argument("--splits", type=not_empty, help="splits.parquet")
     flow.add_argument("--settings", help="the dataset's settings: JSON, or @file")
-    flow.add_argument("--output-dir", help="folder of the packs")
-    flow.add_argument("--quarantine", help="quarantine.csv: a row a refused file, with the reason")
-    flow.add_argument("--summary", help="summary.json: counts, bytes, hours, balance, duplicates")
+    flow.add_argument("--output-dir", type=not_empty, help="folder of the packs")
+    flow.add_argument("--quarantine", type=not_empty, help="quarantine.csv: a row a refused file, with the reason")
+    flow.add_argument("--summary", type=not_empty, help="summary.json: counts, bytes, hours, balance, duplicates")
     flow.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="decoding processes (default: all cores, %(default)s)")
     flow.add_argument("--memory-mb", type=at_least(0), default=4096, help="memory a decoding process may use (default %(default)s; 0: any)")
     alone = parser.add_argument_group("by itself")
-    alone.add_argument("--source", "--drive-root", dest="source", help="folder of the data, such as a mounted drive")
-    alone.add_argument("--local-root", help="folder of the copy")
+    alone.add_argument("--source", "--drive-root", type=not_empty, dest="source", help="folder of the data, such as a mounted drive")
+    alone.add_argument("--local-root", type=not_empty, help="folder of the copy")
     alone.add_argument(
         "--annotations",
         action="append",

@@ -74,6 +74,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def not_empty(text: str) -> str:
+    """The type of an argument that an unset variable of a shell leaves empty: as a path that would be the folder one is in."""
+    if not text:
+        raise ArgumentTypeError("is empty")
+    return text
+
+
 def share_of_machine(parser: ArgumentParser) -> None:
     """Arguments of every command that trains: what it may take of its machine, and whom it must not outlive."""
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads (default %(default)s)")
