@@ -18,6 +18,7 @@ from pathlib import Path
 from trainyard.command import at_least, not_empty, run_command, thread_limit, without_collector
 
 SUBSET = 10000
+LEAST_MB = 256
 
 
 def main() -> None:
@@ -31,7 +32,12 @@ def main() -> None:
     flow.add_argument("--quarantine", type=not_empty, help="quarantine.csv: a row a refused file, with the reason")
     flow.add_argument("--summary", type=not_empty, help="summary.json: counts, bytes, hours, balance, duplicates")
     flow.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="decoding processes (default: all cores, %(default)s)")
-    flow.add_argument("--memory-mb", type=at_least(0), default=4096, help="memory a decoding process may use (default %(default)s; 0: any)")
+    flow.add_argument(
+        "--memory-mb",
+        type=at_least(0),
+        default=4096,
+        help=f"memory a decoding process may use, at least {LEAST_MB} (default %(default)s; 0: any)",
+    )
     alone = parser.add_argument_group("by itself")
     alone.add_argument("--source", "--drive-root", type=not_empty, dest="source", help="folder of the data, such as a mounted drive")
     alone.add_argument("--local-root", type=not_empty, help="folder of the copy")
@@ -47,6 +53,8 @@ def main() -> None:
     parser.add_argument("--max-file-mb", type=at_least(1), default=2048, help="larger files are refused (default %(default)s)")
     parser.add_argument("--reads", type=at_least(1), help="reads in flight (default: 8 on a local disk, 64 on a network mount)")
     args = parser.parse_args()
+    if 0 < args.memory_mb < LEAST_MB:
+        parser.error(f"argument --memory-mb: {args.memory_mb} is less than {LEAST_MB}, which its libraries take")
     thread_limit(1)
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for other people's opens the list of every installed package
     # Asked to stop: clean up as after Ctrl+C.
