@@ -12,10 +12,12 @@ import trainyard.data.columns as columns
 import trainyard.data.digests as digests
 from hypothesis import given
 from hypothesis import strategies as st
+from trainyard.data.arrow import ROW_GROUP
 from trainyard.data.columns import Coded, Column
 from trainyard.data.digests import Digests
 from trainyard.data.errors import DataError
 from trainyard.data.index_file import COLUMNS, open_index
+from trainyard.data.split_file import read_splits
 
 
 def parquet(path: Path, values: list, rows: int) -> pq.ParquetFile:
@@ -89,8 +91,27 @@ def test_many_digests_take_some_thirty_bytes_each() -> None:
 
 def test_what_is_no_index_is_said(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("no parquet")
-    with pytest.raises(DataError, match="x: not a readable index: .*make it with index_dataset.py"):
+    with pytest.raises(DataError, match="x: not a readable index: .*file; make it with index_dataset.py"):
         open_index(tmp_path / "x")
     pq.write_table(pa.table({"id": ["a"], "path": ["a"]}), tmp_path / "y")
     with pytest.raises(DataError, match=f"it has no column {', '.join(COLUMNS[2:])}; make it with index_dataset.py"):
         open_index(tmp_path / "y")
+
+
+def test_what_is_no_division_or_one_of_another_index_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="x: not a readable division: no such file; make it with split_dataset.py"):
+        read_splits(tmp_path / "x", [])
+    (tmp_path / "x").write_text("no parquet")
+    with pytest.raises(DataError, match="x: not a readable division: .*file; make it with split_dataset.py"):
+        read_splits(tmp_path / "x", [])
+    pq.write_table(pa.table({"id": ["a"], "path": ["a"]}), tmp_path / "x")
+    with pytest.raises(DataError, match="no division: it has no column split, fold, inner, shard"):
+        read_splits(tmp_path / "x", ["a"])
+    ids = [str(i) for i in range(ROW_GROUP + 2)]
+    n = len(ids)
+    columns = {"id": ids, "split": ["train"] * n, "fold": [0] * n, "inner": [False] * n, "shard": [0] * n}
+    pq.write_table(pa.table(columns), tmp_path / "x", row_group_size=ROW_GROUP)
+    assert len(read_splits(tmp_path / "x", ids)["split"]) == n
+    for other in (ids[:ROW_GROUP], ids[:-1], [*ids, "more"], ids[::-1]):
+        with pytest.raises(DataError, match="does not belong to this index"):
+            read_splits(tmp_path / "x", other)

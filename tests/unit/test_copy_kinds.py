@@ -17,6 +17,7 @@ from trainyard.data.copy import Limits, LocalCopy
 from trainyard.data.errors import DataError
 from trainyard.data.index_file import open_index
 from trainyard.data.views import open_pack
+from trainyard.data.workers import DecodePool, Task
 
 AUDIO = {"format": "audio", "features": {"sample_rate": 8000, "seconds": 1.0, "n_fft": 512, "hop": 128, "mels": 16}}
 VIDEO = {"format": "video", "features": {"cameras": 1, "frames": 2, "size": 16}}
@@ -121,3 +122,12 @@ def test_a_disk_that_is_full_while_packs_are_written_is_said_and_nothing_half_wr
         assert list((disk / "packs").iterdir()) == []
     finally:
         fuse_mount.unmount(disk)
+
+
+def test_a_file_that_a_worker_has_no_memory_for_is_refused_with_that_reason(capfd) -> None:
+    start = {"reader": "copy_readers:NumberReader", "format": "audio", "features": {}, "root": ".", "context": {}}
+    start |= {"seconds": 20, "memory_mb": 256}
+    with DecodePool(start, 1) as pool:
+        answers = next(pool.map([[Task({}, [b"1"]), Task({}, [bytes(300 << 20)]), Task({}, [b"2"])]]))
+    assert [a.refused for a in answers] == [None, "needs more memory to read than a worker may use", None]
+    assert "Traceback" not in capfd.readouterr().err

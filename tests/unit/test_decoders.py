@@ -5,6 +5,7 @@ import time
 
 import pytest
 from trainyard.data import midi_file, recording
+from trainyard.data.walk import SUFFIXES
 from trainyard.train import decoders
 from trainyard.train.decoders import CONTAINERS, check_decoders, kinds_of
 
@@ -22,7 +23,12 @@ def test_every_decoder_here_works() -> None:
 def test_kinds_are_those_of_the_files_or_the_usual_ones() -> None:
     assert kinds_of("audio", ["a/b.FLAC", "c.mp3", "notes.txt"]) == [".flac", ".mp3"]
     assert kinds_of("audio") == [".wav"] and kinds_of("paired", ["a.ogg"]) == [".mid", ".ogg"]
+    assert kinds_of("audio", ["a.opus", "b.AU", "c.wave"]) == [".au", ".opus", ".wave"]
     assert kinds_of("midi", ["a.midi", "b.kar"]) == [".mid"] and kinds_of("tabular", ["a.csv"]) == [] and kinds_of("video") == [".npz"]
+
+
+def test_every_kind_of_sound_that_an_index_lists_is_tried() -> None:
+    assert set(SUFFIXES["audio"]) == set(CONTAINERS) and set(SUFFIXES["midi"]) == set(decoders.MIDI_NAMES)
 
 
 def test_a_sound_library_that_does_not_work(monkeypatch) -> None:
@@ -44,6 +50,9 @@ def test_a_sound_library_too_old_for_a_kind_in_use(monkeypatch) -> None:
     assert found([".wav"], "audio").verdict == "ok"
     check = found([".mp3", ".wav"], "audio")
     assert check.verdict == "fail" and "cannot read MP3" in check.value
+    monkeypatch.setattr(soundfile, "available_subtypes", lambda container: {"VORBIS": "Vorbis"})
+    assert found([".ogg"], "audio").verdict == "ok"
+    assert "cannot read OPUS" in found([".opus"], "audio").value
 
 
 def test_a_decoder_that_hears_another_tone(monkeypatch) -> None:

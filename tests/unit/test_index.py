@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trainyard.config.base import ConfigError
 from trainyard.data.errors import DataError
 from trainyard.data.index import build_index, typed_dataset
 from trainyard.data.index_file import open_index, write_index
@@ -230,6 +231,12 @@ def test_table_has_a_row_a_sample(tmp_path: Path) -> None:
     assert index(root / "t.csv", format="tabular")[0]["id"][0] == "t.csv#0"
     with pytest.raises(DataError, match="2 tables"):
         index(touch(root, "u.csv", data=b"a,b\n1,2\n"), format="tabular")
+
+
+@pytest.mark.parametrize("glob", ["[z-a].mid", "", [], ["*.mid", ""]])
+def test_a_pattern_that_means_nothing_is_a_mistake_in_the_settings(tmp_path: Path, glob) -> None:
+    with pytest.raises(ConfigError, match="settings: glob: "):
+        index(touch(tmp_path, "a.mid"), format="midi", glob=glob)
 
 
 def test_subset_is_by_hash_and_nested(tmp_path: Path) -> None:

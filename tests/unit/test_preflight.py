@@ -14,7 +14,7 @@ from trainyard.data.mounts import classify
 from trainyard.data.pack import PackWriter
 from trainyard.host.gpus import Gpu
 from trainyard.host.resources import Memory
-from trainyard.train import machine, storage_checks
+from trainyard.train import data_checks, machine, storage_checks
 from trainyard.train import preflight as preflight_module
 from trainyard.train.memory import OutOfMemory
 from trainyard.train.preflight import Preflight
@@ -114,6 +114,14 @@ def test_samples_without_a_label_are_counted(tmp_path: Path) -> None:
     assert found["verdict"] == "warn" and "10 of 40 train samples" in found["value"]
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_without_labels_fails_and_one_without_a_class_warns(tmp_path: Path, split: str) -> None:
+    report = examine(packs(tmp_path, **{split: {"labels": [-1] * 10}}), tmp_path)
+    assert report["verdict"] == "fail" and f"no {split} sample has a label" in check(report, "labels")["value"]
+    report = examine(packs(tmp_path, **{split: {"labels": [0] * 10}}), tmp_path)
+    assert report["verdict"] == "warn" and f"no {split} sample of yes" in check(report, "classes")["value"]
+
+
 def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
     three = {"classes": ("no", "yes", "rare")}
     files = packs(tmp_path, train=three, validation=three, test={**three, "labels": [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]})
@@ -138,7 +146,32 @@ def test_values_that_are_no_numbers_fail(tmp_path: Path) -> None:
     scores[3, 1] = np.nan
     files = packs(tmp_path, train={"scores": scores}, validation=held, test=held)
     found = check(examine(files, tmp_path), "values")
-    assert found["verdict"] == "fail" and "scores" in found["value"]
+    assert found["verdict"] == "fail" and "scores of train" in found["value"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_one_value_that_is_no_number_is_found_wherever_it_is(tmp_path: Path, split: str, monkeypatch) -> None:
+    sizes = {"train": 5000, "validation": 10, "test": 10}
+    keys = {s: {"ids": [f"{s}{i}" for i in range(n)], "groups": [f"{s}{i}g" for i in range(n)]} for s, n in sizes.items()}
+    for s, n in sizes.items():
+        keys[s] |= {"labels": [i % 2 for i in range(n)], "scores": np.random.default_rng(n).normal(size=(n, 2)).astype(np.float32)}
+    keys[split]["scores"][sizes[split] // 3, 1] = np.nan
+    found = check(examine(packs(tmp_path, **keys), tmp_path), "values")
+    assert found["verdict"] == "fail" and found["value"] == f"NaN or infinity in scores of {split}"
+    keys[split]["scores"][sizes[split] // 3, 1] = 0
+    assert check(examine(packs(tmp_path, **keys), tmp_path), "values")["value"] == "all 5,020 samples hold finite numbers"
+    monkeypatch.setattr(data_checks, "BLOCK", 1000)
+    monkeypatch.setattr(data_checks, "LOOKED_AT", 20_000)
+    assert check(examine(packs(tmp_path, **keys), tmp_path), "values")["value"] == "25% of the 5,020 samples hold finite numbers"
+
+
+def test_infinity_is_no_missing_value(tmp_path: Path) -> None:
+    values = np.ones((10, 2))
+    values[3, 1] = np.nan
+    assert check(examine(packs(tmp_path, test={"values": values}), tmp_path), "values")["verdict"] == "ok"
+    values[3, 1] = np.inf
+    found = check(examine(packs(tmp_path, test={"values": values}), tmp_path), "values")
+    assert found["verdict"] == "fail" and found["value"] == "NaN or infinity in numeric of test"
 
 
 def test_folds_are_checked_in_their_one_pack(tmp_path: Path) -> None:
@@ -233,6 +266,7 @@ def test_raw_files_are_opened_and_the_reads_of_a_copy_chosen(tmp_path: Path) -> 
         path.unlink()
     report = examine(packs(tmp_path), tmp_path, {"root": str(root), "sources": ["0.csv"]})
     assert check(report, "sources")["verdict"] == "warn"
+    assert check(examine(packs(tmp_path), tmp_path, {"root": str(root)}), "sources")["verdict"] == "ok"
     report = examine(packs(tmp_path), tmp_path, {"root": str(tmp_path / "elsewhere"), "sources": ["0.csv"]})
     assert "not on this machine" in check(report, "sources")["value"] and report["verdict"] == "ok"
 
@@ -260,3 +294,24 @@ def test_command_ends_with_0_whatever_the_verdict(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "FAIL  labels" in done.stdout and json.loads((tmp_path / "out.json").read_text())["verdict"] == "fail"
+
+
+def test_the_same_command_again_counts_its_own_checkpoints_once(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--settings", json.dumps(job()), "--output", tmp_path / "any.json", "--checkpoints", tmp_path]
+    for split, path in packs(tmp_path).items():
+        command += [f"--{split}", path]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True)
+    report = json.loads((tmp_path / "any.json").read_text())
+    assert check(report, "disk")["value"].endswith("of 1 run")
+
+
+def test_an_index_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--settings", json.dumps(job()), "--output", tmp_path / "out.json", "--index", tmp_path / "gone"]
+    for split, path in packs(tmp_path).items():
+        command += [f"--{split}", path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        done.returncode == 1
+        and done.stderr == f"error: {tmp_path / 'gone'}: not a readable index: no such file; make it with index_dataset.py\n"
+    )

@@ -219,3 +219,13 @@ def test_where_everything_is_refused_the_commonest_reason_is_said():
     index = make_index(list("abcde")) | {"refused": ["torn", "empty", "torn", "torn", "empty"]}
     with pytest.raises(DataError, match="all 5 samples are refused; 3 of them: torn"):
         split_samples(index, dataset())
+
+
+def test_shares_that_groups_do_not_allow_are_said():
+    def notes(groups: list[str]) -> list[str]:
+        index = make_index(groups)
+        return summarise(index, {"groups_known": True}, split_samples(index, dataset()), dataset())["notes"]
+
+    assert not any("asked for" in note for note in notes([f"g{i}" for i in range(2000)]))
+    found = [note for note in notes(["a"] * 50 + list("bcde")) if "asked for" in note]
+    assert len(found) == 1 and "train" in found[0] and "of 5 groups" in found[0]

@@ -128,9 +128,29 @@ def test_command_alone_writes_shards_archives_and_leaves_out_what_is_no_row(tmp_
 
 def test_shards_into_the_source_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "shard-01.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
-    with pytest.raises(DataError, match="another --output"):
-        split_lines(tmp_path, tmp_path, 2, 0.0)
-    assert (tmp_path / "shard-01.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
+    for output in (tmp_path, tmp_path / "below" / "it"):
+        with pytest.raises(DataError, match="lies in the source folder"):
+            split_lines(tmp_path, output, 2, 0.0)
+    assert (tmp_path / "shard-01.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n' and not (tmp_path / "below").exists()
+
+
+def test_shards_may_lie_beside_a_file_but_not_in_its_place(tmp_path: Path) -> None:
+    rows = make(tmp_path / "rows.jsonl", range(20))
+    split_lines(rows, tmp_path, 2, 0.0)
+    division = rows_of(tmp_path)
+    split_lines(rows, tmp_path, 2, 0.0)
+    assert rows_of(tmp_path) == division and len(division["rows.jsonl"]) == 20
+    (tmp_path / "link.jsonl").symlink_to("shard-01.jsonl")
+    for source in ("shard-01.jsonl", "link.jsonl"):
+        with pytest.raises(DataError, match="take the place of the source"):
+            split_lines(tmp_path / source, tmp_path, 2, 0.0)
+    assert rows_of(tmp_path)["shard-01.jsonl"] == division["shard-01.jsonl"]
+
+
+def test_a_source_that_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        split_lines(tmp_path / "rows.jsonl", tmp_path / "out", 2, 0.0)
 
 
 def test_shards_do_not_depend_on_names_order_or_number_of_files(tmp_path: Path) -> None:

@@ -15,33 +15,46 @@ import os
 import signal
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit, without_collector
+from trainyard.command import at_least, not_empty, run_command, thread_limit, without_collector
+
+SUBSET = 10000
+LEAST_MB = 256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flow = parser.add_argument_group("in the workflow")
-    flow.add_argument("--root", help="folder or file of the data")
-    flow.add_argument("--index", help="index.parquet")
-    flow.add_argument("--splits", help="splits.parquet")
+    flow.add_argument("--root", type=not_empty, help="folder or file of the data")
+    flow.add_argument("--index", type=not_empty, help="index.parquet")
+    flow.add_argument("--splits", type=not_empty, help="splits.parquet")
     flow.add_argument("--settings", help="the dataset's settings: JSON, or @file")
-    flow.add_argument("--output-dir", help="folder of the packs")
-    flow.add_argument("--quarantine", help="quarantine.csv: a row a refused file, with the reason")
-    flow.add_argument("--summary", help="summary.json: counts, bytes, hours, balance, duplicates")
-    flow.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding processes (default: all cores, %(default)s)")
-    flow.add_argument("--memory-mb", type=int, default=4096, help="memory a decoding process may use (default %(default)s; 0: any)")
-    alone = parser.add_argument_group("by itself")
-    alone.add_argument("--source", "--drive-root", dest="source", help="folder of the data, such as a mounted drive")
-    alone.add_argument("--local-root", help="folder of the copy")
-    alone.add_argument(
-        "--annotations", action="append", default=[], help="file below the source whose rows name files (may be given several times)"
+    flow.add_argument("--output-dir", type=not_empty, help="folder of the packs")
+    flow.add_argument("--quarantine", type=not_empty, help="quarantine.csv: a row a refused file, with the reason")
+    flow.add_argument("--summary", type=not_empty, help="summary.json: counts, bytes, hours, balance, duplicates")
+    flow.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="decoding processes (default: all cores, %(default)s)")
+    flow.add_argument(
+        "--memory-mb",
+        type=at_least(0),
+        default=4096,
+        help=f"memory a decoding process may use, at least {LEAST_MB} (default %(default)s; 0: any)",
     )
-    alone.add_argument("--subset", action="store_true", help="copy --subset-size samples only")
-    alone.add_argument("--subset-size", type=int, default=10000, help="samples of the subset, drawn by hash (default %(default)s)")
+    alone = parser.add_argument_group("by itself")
+    alone.add_argument("--source", "--drive-root", type=not_empty, dest="source", help="folder of the data, such as a mounted drive")
+    alone.add_argument("--local-root", type=not_empty, help="folder of the copy")
+    alone.add_argument(
+        "--annotations",
+        action="append",
+        default=[],
+        help="file below the source whose rows name files, by its path there or any other (may be given several times)",
+    )
+    alone.add_argument("--subset", action="store_true", help=f"copy a subset only, of --subset-size samples (default {SUBSET:,})")
+    alone.add_argument("--subset-size", type=at_least(1), help="copy so many samples only, drawn by hash")
     alone.add_argument("--seed", type=int, default=0, help="another seed draws another subset (default %(default)s)")
-    parser.add_argument("--max-file-mb", type=int, default=2048, help="larger files are refused (default %(default)s)")
-    parser.add_argument("--reads", type=int, help="reads in flight (default: two a core, 8 at most, on a disk; 64 on a network mount)")
+    parser.add_argument("--max-file-mb", type=at_least(1), default=2048, help="larger files are refused (default %(default)s)")
+    parser.add_argument("--reads", type=at_least(1), help="reads in flight (default: on a disk two a core, 8 at most; 64 on a mount)")
     args = parser.parse_args()
+    if 0 < args.memory_mb < LEAST_MB:
+        parser.error(f"argument --memory-mb: {args.memory_mb} is less than {LEAST_MB}, which its libraries take")
     thread_limit(1)
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for other people's opens the list of every installed package
     # Asked to stop: clean up as after Ctrl+C.
@@ -63,7 +76,7 @@ def _pack(args: argparse.Namespace) -> None:
 
     root = Path(args.root).expanduser()
     reads = args.reads or read_threads(root)
-    limits = Limits(max(1, args.workers), reads, args.max_file_mb << 20, args.memory_mb)
+    limits = Limits(args.workers, reads, args.max_file_mb << 20, args.memory_mb)
     copy = LocalCopy(root, args.index, args.splits, read_settings(args.settings), limits)
     result = copy.run(Path(args.output_dir), args.quarantine, args.summary)
     for name, pack in result["packs"].items():
@@ -81,11 +94,15 @@ def _copy_raw(args: argparse.Namespace) -> None:
         from trainyard.data.storage import read_threads
 
     source = Path(args.source).expanduser()
+    annotations = args.annotations
+    if annotations and source.is_dir():
+        from trainyard.data.annotation_copy import name_below
+
+        annotations = list(dict.fromkeys(name_below(source, name) for name in annotations))
+    subset = args.subset_size or (SUBSET if args.subset else None)
     # Absolute: the paths in annotations must hold wherever a training is started from.
-    result = mirror(
-        source, Path(args.local_root).expanduser().absolute(), args.annotations, args.subset_size if args.subset else None, args.seed,
-        args.reads or read_threads(source), args.max_file_mb << 20,
-    )  # fmt: skip
+    local = Path(args.local_root).expanduser().absolute()
+    result = mirror(source, local, annotations, subset, args.seed, args.reads or read_threads(source), args.max_file_mb << 20)
     print(f"{result['copied']} files copied, {result['kept']} already there, {result['bytes'] / 1e6:.1f} MB in {args.local_root}")
     for name, rows in result["annotations"].items():
         print(f"{name}: {rows} rows, paths rewritten")

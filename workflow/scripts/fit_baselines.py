@@ -8,7 +8,7 @@ feature statistics, an n-gram). Fitted on the training split, predicted for vali
 import argparse
 import importlib
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     for split in ("validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder of the base model, whose tokenizer is used")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     parser.add_argument("--output", required=True, help="baselines.parquet")
     args = parser.parse_args()
     thread_limit(args.threads)
@@ -27,7 +27,7 @@ def main() -> None:
     from trainyard.data.predictions import PredictionTable
     from trainyard.data.views import joined, open_view
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("format", "fold"))
     if args.base_model:
         settings["base_model"] = args.base_model
     fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines

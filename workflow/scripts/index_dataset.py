@@ -10,14 +10,14 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import not_empty, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="folder of the data, or the one file that holds them")
+    parser.add_argument("--root", type=not_empty, required=True, help="folder of the data, or the one file that holds them")
     parser.add_argument("--settings", required=True, help="the dataset's settings: JSON, or @file")
-    parser.add_argument("--output", required=True, help="index.parquet")
+    parser.add_argument("--output", type=not_empty, required=True, help="index.parquet")
     args = parser.parse_args()
     thread_limit(1)
 

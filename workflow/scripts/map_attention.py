@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--train", required=True, help="pack of the training split, which the model was built for")
     parser.add_argument("--test", required=True, help="pack of the test split")
     parser.add_argument("--output", required=True, type=Path, help="file of the maps (.safetensors)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)
 
@@ -25,7 +25,7 @@ def main() -> None:
     from trainyard.models.attention import write_attention
     from trainyard.models.registry import architecture
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("architecture", "fold", "model", "options", "run"))
     near = by_name("trainyard.data.near").bring_near([args.train, args.test])
     train, test = (open_view(near[path], split, settings["fold"]) for path, split in ((args.train, "train"), (args.test, "test")))
     model = architecture(settings["architecture"]).from_pack(typed_options(settings), train.pack, train.rows, {})

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--metrics", nargs="+", type=Path, help="metrics.json or train.json of each model, for its validation loss and "
                         "samples (default: those in the models' folders, where they are needed)")  # fmt: skip
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--rank", type=int, help="rank of the result; without it and --tolerance the merge is exact")
+    size.add_argument("--rank", type=at_least(1), help="rank of the result; without it and --tolerance the merge is exact")
     size.add_argument("--tolerance", type=float, help="largest relative error against the true mean: the smallest rank that keeps it")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="numbers of the result (float32)")
     parser.add_argument("--density", type=float, default=0.5, help="ties, dare, magnitude_prune: share of the values that stays (0.5)")
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument(
         "--same-base", action="store_true", help="the adapters name their base differently (other paths, other people), and it is the same"
     )
-    parser.add_argument("--threads", type=int, default=2, help="layers that are merged at a time (2)")
+    parser.add_argument("--threads", type=at_least(1), default=2, help="layers that are merged at a time (2)")
     parser.add_argument("--validate", action="store_true", help="load the result with peft on its base and check it (imports torch)")
     parser.add_argument("--base-model", help="--validate: the base's folder or hub name (default: the one the adapters name)")
     parser.add_argument("--rows", type=Path, help="--validate: packed chat rows to measure the answer loss on")

@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 # A pack on a mount that a training would copy first is copied here already, up to what a mount of 100 MB/s gives in half a minute;
 # a larger one is looked at from afar.
@@ -29,21 +29,22 @@ def main() -> None:
     parser.add_argument(
         "--checkpoints", default="checkpoints", help="folder of the checkpoints, for the room they need (default %(default)s)"
     )
-    parser.add_argument("--runs", type=int, default=1, help="runs of the model, whose checkpoints share the disk (default %(default)s)")
+    parser.add_argument("--runs", type=at_least(1), default=1, help="runs of the model, which share the disk (default %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs that the configuration asks for (default %(default)s)")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument("--memory-mb", type=int, default=0, help="memory promised to the scheduler, MB (default: not known)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--gpus", type=at_least(0), default=0, help="GPUs that the configuration asks for (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument("--memory-mb", type=at_least(0), default=0, help="memory promised to the scheduler, MB (default: not known)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     parser.add_argument("--output", required=True, type=Path, help="preflight.json")
     args = parser.parse_args()
     thread_limit(args.threads)
 
+    from trainyard.config.jobs import NEEDED
     from trainyard.config.validation import read_settings
     from trainyard.data.errors import DataError
     from trainyard.data.files import write_json
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, NEEDED)
     device = by_name("trainyard.host.slots").hold_gpu(args.device, f"preflight {settings['suite']}/{settings['model']}", args.gpu_slots)
     from trainyard.train.preflight import Preflight
     from trainyard.train.preflight_files import bytes_of_others, sampled_paths
@@ -58,7 +59,8 @@ def main() -> None:
     paths = {"base_model": args.base_model} if args.base_model else {}
     report = Preflight(
         settings, {split: near[path] for split, path in packs.items()}, paths, args.checkpoints, device, args.threads, args.runs,
-        bytes_of_others(args.output), args.root, sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
+        bytes_of_others(args.output.parent, settings["suite"], settings["model"]), args.root,
+        sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
         far={split: path for split, path in packs.items() if near[path] != path},
     ).run()  # fmt: skip
     write_json(args.output, report)

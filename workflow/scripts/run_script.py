@@ -37,7 +37,7 @@ def main() -> int:
     from trainyard.train.run_info import run_info, utc_now
     from trainyard.train.stopping import StopFlag
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("run", "suite"))
     source = args.script.read_bytes()
     thread_limit(args.threads)
     started, minutes = utc_now(), float(settings.get("minutes", 60))

@@ -14,18 +14,18 @@ import argparse
 import os
 from pathlib import Path
 
-from trainyard.command import run_command, thread_limit, without_collector
+from trainyard.command import not_empty, run_command, thread_limit, without_collector
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", required=True, help="splits.parquet; by itself: the folder of the shards")
+    parser.add_argument("--output", type=not_empty, required=True, help="splits.parquet; by itself: the folder of the shards")
     flow = parser.add_argument_group("in the workflow")
-    flow.add_argument("--index", help="index.parquet")
+    flow.add_argument("--index", type=not_empty, help="index.parquet")
     flow.add_argument("--settings", help="the dataset's settings: JSON, or @file")
-    flow.add_argument("--summary", help="splits.json: counts, balance, seed, checksum")
+    flow.add_argument("--summary", type=not_empty, help="splits.json: counts, balance, seed, checksum")
     alone = parser.add_argument_group("by itself")
-    alone.add_argument("--source", help="a JSONL file, or a folder of them")
+    alone.add_argument("--source", type=not_empty, help="a JSONL file, or a folder of them")
     alone.add_argument("--shards", type=int, default=6, help="number of shards (default %(default)s)")
     alone.add_argument("--eval-fraction", type=float, default=0.02, help="share of the rows for eval.jsonl (default %(default)s; 0: none)")
     alone.add_argument("--seed", type=int, default=0, help="another seed gives another division (default %(default)s)")

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from trainyard.command import attempt_log, by_name, run_command, share_of_machine, start_anew, thread_limit
+from trainyard.command import at_least, attempt_log, by_name, run_command, share_of_machine, start_anew, thread_limit
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--log", help="log file; one of its own is kept for every attempt beside it")
-    parser.add_argument("--memory-mb", type=int, default=0, help="on a CPU, the most memory this run may take, MB; 0: as it comes")
+    parser.add_argument("--memory-mb", type=at_least(0), default=0, help="on a CPU, the most memory this run may take, MB; 0: as it comes")
     parser.add_argument("--deadline", help="save and stop then: 2026-11-24T18:00, 18:00, 7h30m (default: $TRAINYARD_DEADLINE)")
     parser.add_argument("--tensorboard", action="store_true", help="events for TensorBoard below --checkpoints (or $TRAINYARD_TENSORBOARD)")
     share_of_machine(parser)
@@ -51,6 +51,7 @@ def main() -> int:
         by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
 
     from trainyard.config.deadline import read_deadline
+    from trainyard.config.jobs import NEEDED
     from trainyard.config.validation import read_settings
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
@@ -59,7 +60,7 @@ def main() -> int:
     text = args.deadline or os.environ.get("TRAINYARD_DEADLINE")
     stop = StopFlag(args.watch_parent, read_deadline(text) if text else batch_deadline()).listen()
     promoted = read_slot(args.promotion, args.slot) if args.promotion else None
-    settings = promoted.long if promoted else read_settings(args.settings)
+    settings = promoted.long if promoted else read_settings(args.settings, NEEDED)
     code = json.loads(args.code)[settings["model"]] if args.code.startswith("{") else args.code
     name = promoted.slot if promoted else settings["run"]
     # Before a GPU is held: it would wait for the copy.

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainyard.command import by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, run_command, thread_limit
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--predictions", required=True, type=Path, help="predictions.parquet of the accepted merge")
     parser.add_argument("--evaluation", required=True, type=Path, help="evaluation.json: run, model and settings, as train.json has them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -4,7 +4,7 @@ import gc
 import importlib
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -59,10 +59,32 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, and no smaller one."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ArgumentTypeError(f"'{text}' is no whole number") from None
+        if value < least:
+            raise ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return number
+
+
+def not_empty(text: str) -> str:
+    """The type of an argument that an unset variable of a shell leaves empty: as a path that would be the folder one is in."""
+    if not text:
+        raise ArgumentTypeError("is empty")
+    return text
+
+
 def share_of_machine(parser: ArgumentParser) -> None:
     """Arguments of every command that trains: what it may take of its machine, and whom it must not outlive."""
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
-    parser.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds at once (default %(default)s)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads (default %(default)s)")
+    parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
     parser.add_argument(
         "--watch-parent", type=int, nargs="?", const=os.getppid(), metavar="PID",
         help="save, where it can, and stop when the process that started this one (or PID) is gone",

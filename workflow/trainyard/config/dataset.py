@@ -68,6 +68,13 @@ class Dataset(Frozen):
     def _one_glob(cls, value):
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("glob")
+    @classmethod
+    def _some_glob(cls, value):
+        if not value or not all(value):
+            raise ValueError("give a pattern of file names, such as '**/*.wav'")
+        return value
+
     @model_validator(mode="after")
     def _whole(self):
         if self.root is None and self.generator is None:

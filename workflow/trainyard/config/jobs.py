@@ -14,6 +14,10 @@ MACHINE = {"threads", "mem_mb", "cap_memory", "runtime", "gpu", "hours", "stated
 TRAINING = {
     "epochs", "batch_size", "accumulate", "lr", "weight_decay", "warmup", "schedule", "schedule_epochs", "clip", "select", "checkpoint",
 }  # fmt: skip
+# What a training and its preflight cannot do without.
+NEEDED = {"suite", "run", "model", "architecture", "format", "options", "features", "seed", "fold", "shard", *TRAINING} - {
+    "schedule_epochs"
+}
 ELSEWHERE = {"options", "dataset", "seeds", "base", "base_model", "merge", "seed"}
 
 

@@ -1,6 +1,7 @@
 """Mappings read, laid over one another and made typed config objects, with one clear message for any mistake in them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -52,8 +53,8 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def read_settings(text: str) -> dict[str, Any]:
-    """JSON text, or @file with JSON in it. Raises ConfigError."""
+def read_settings(text: str, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """JSON text, or @file with JSON in it. Raises ConfigError, also when a key that is `needed` is not there."""
     try:
         if text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
@@ -64,4 +65,6 @@ def read_settings(text: str) -> dict[str, Any]:
         raise ConfigError(f"--settings: not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ConfigError("--settings: expected a JSON object")
+    if missing := sorted(set(needed) - settings.keys()):
+        raise ConfigError(f"--settings: {', '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing")
     return settings

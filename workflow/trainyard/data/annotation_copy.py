@@ -3,64 +3,89 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from trainyard.data.annotations import read_rows
+from trainyard.data.annotations import TABLES, keyed_rows, read_rows
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text, to_text
+from trainyard.data.table_file import open_table
 from trainyard.data.walk import Found
+
+
+def name_below(source: Path, name: str) -> str:
+    """How a file of annotations is called below the source, given by that name or by any path to it. Raises DataError for a file that
+    lies elsewhere: what is written has no place in the copy then."""
+    path = source / name if not os.path.isabs(name) and (source / name).is_file() else Path(name).expanduser()
+    place, top = os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(source)
+    if not path.is_file() or not place.startswith(top.rstrip("/") + "/"):
+        raise DataError(f"{name}: no such file of annotations below {source}; give one that lies there")
+    return os.path.relpath(place, top)
 
 
 class AnnotationCopy:
     """One file of annotations: its chosen rows, and which of their values name files."""
 
-    def __init__(self, source: Path, name: str, files: dict[str, Found], subset: int | None, seed: int):
-        path = source / name
-        if not path.is_file():
-            raise DataError(f"{path}: no such file of annotations")
-        self.source, self.name, self.refused = str(source), name, {}
-        self._files = files
+    def __init__(self, source: Path, name: str, files: Mapping[str, Found], subset: int | None, seed: int):
+        if name_below(source, name) != name:  # joined to the copy's folder it would lead somewhere else
+            raise DataError(f"{name}: give the file of annotations by its path below {source}")
+        self.source, self.name, self.refused = os.path.abspath(source), name, {}
+        self._path, self._known = source / name, set(files)
         rows = []
-        for number, (_, _, row) in enumerate(read_rows(path)):
+        for number, (_, _, row) in enumerate(read_rows(self._path)):
             if isinstance(row, dict):
                 rows.append(row)
             else:
                 self.refused[f"{name}#{number}"] = f"row {number + 1} is {row}"
-        keyed = [(unit_hash(f"{name}#{json.dumps(row, sort_keys=True)}", f"subset:{seed}"), i) for i, row in enumerate(rows)]
-        chosen = sorted(i for _, i in (sorted(keyed)[:subset] if subset is not None else keyed))
-        self.rows = [rows[i] for i in chosen]
-        head = path.read_bytes()[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
-        self.kind = "csv" if path.suffix.lower() in (".csv", ".tsv", ".txt") else "list" if head.startswith(b"[") else "lines"
+        ranked = [(unit_hash(f"{name}#{json.dumps(row, sort_keys=True)}", f"subset:{seed}"), i) for i, row in enumerate(rows)]
+        self._chosen = sorted(i for _, i in (sorted(ranked)[:subset] if subset is not None else ranked))
+        self.rows = [rows[i] for i in self._chosen]
 
     def files(self) -> set[str]:
         """Files that the rows name."""
-        return {found for row in self.rows for _, found in self._named(row)}
+        return {found for row in self.rows for found in self._named(row)}
 
     def write(self, local: Path, refused: Mapping[str, str]) -> int:
-        """The rows whose files were all copied, with paths into the copy; their number."""
-        rows = []
-        for row in self.rows:
-            lost = [found for _, found in self._named(row) if found in refused]
+        """The rows whose files were all copied, with paths into the copy, in the form that the file has; their number."""
+        self._known |= refused.keys()
+        kept = []
+        for number, row in zip(self._chosen, self.rows):
+            lost = [found for found in self._named(row) if found in refused]
             if lost:
                 self.refused[f"{self.name}: row with '{lost[0]}'"] = f"left out: {refused[lost[0]]}"
-                continue
-            rows.append(self._rewrite(row, local))
-        with replacing(local / self.name) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
-            if self.kind == "csv":
-                writer = csv.DictWriter(out, list(rows[0]) if rows else [], extrasaction="ignore", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-            elif self.kind == "list":
-                json.dump(rows, out, ensure_ascii=False, indent=1)
             else:
-                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return len(rows)
+                kept.append((number, self._rewrite(row, local)))
+        # Half of a surrogate pair, or a name that is not UTF-8, is written as JSON writes it: \udcff.
+        with replacing(local / self.name) as temporary, open(temporary, "w", -1, "utf-8", "backslashreplace", "") as out:
+            self._write_rows(out, kept, local)
+        return len(kept)
 
-    def _named(self, value: Any) -> Iterator[tuple[str, str]]:
-        """(text, file below the source) of every text in a row that names a file that is there."""
+    def _write_rows(self, out: TextIO, kept: Sequence[tuple[int, dict[str, Any]]], local: Path) -> None:
+        """`kept`: the number and the values of each row."""
+        rows = [row for _, row in kept]
+        if self._path.suffix.lower() in TABLES:
+            with open_table(self._path) as table:
+                writer = csv.DictWriter(out, table.columns, extrasaction="ignore", lineterminator="\n", delimiter=table.delimiter)
+                if table.headed:
+                    writer.writeheader()
+            writer.writerows(rows)
+            return
+        with open(self._path, "rb") as file:
+            first = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1]
+        keyed = keyed_rows(self._path) if first == b"{" else None
+        if first == b"[":
+            json.dump(rows, out, ensure_ascii=False, indent=1)
+        elif keyed is not None:
+            keys = list(keyed)
+            values = {keys[i]: {k: v for k, v in row.items() if k != "path" or "path" in keyed[keys[i]]} for i, row in kept}
+            json.dump({self._rewrite(key, local): row for key, row in values.items()}, out, ensure_ascii=False, indent=1)
+        else:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def _named(self, value: Any) -> Iterator[str]:
+        """The file below the source that each text in a row names."""
         if isinstance(value, dict):
             for part in value.values():
                 yield from self._named(part)
@@ -68,23 +93,25 @@ class AnnotationCopy:
             for part in value:
                 yield from self._named(part)
         elif isinstance(value, str) and (found := self._find(value)) is not None:
-            yield value, found
+            yield found
 
     def _find(self, value: str) -> str | None:
         text = to_text(value).replace("\\", "/") if "/" not in value else to_text(value)
-        if len(text) > 4096 or "\n" in text and text not in self._files:
+        if len(text) > 4096 or "\n" in text and text not in self._known:
             return None
         text = text.removeprefix("./").removeprefix(self.source.rstrip("/") + "/")
-        if text in self._files:
+        if text in self._known:
             return text
         # Written on another machine, or beside the annotations: the longest end of the path that is there.
         beside = os.path.normpath(os.path.join(os.path.dirname(self.name), text))
-        if beside in self._files:
+        if beside in self._known:
             return beside
         parts = text.split("/")
         if not value.startswith("/") or len(parts) < 3:
             return None
-        return next((end for i in range(1, len(parts) - 1) if (end := "/".join(parts[i:])) in self._files), None)
+        # A name alone could be that of anything, unless it lies in a folder that is called as the source is.
+        last = len(parts) - (parts[-2] != os.path.basename(self.source))
+        return next((end for i in range(1, last) if (end := "/".join(parts[i:])) in self._known), None)
 
     def _rewrite(self, value: Any, local: Path) -> Any:
         if isinstance(value, dict):

@@ -12,6 +12,7 @@ from trainyard.data.lines import scan_rows
 from trainyard.data.names import shorten
 from trainyard.data.table_file import table_rows
 
+TABLES = (".csv", ".tsv", ".txt")  # endings of annotations that are tables; all others are JSON
 PATH_KEYS = ("path", "file", "filename", "file_name", "item_name", "name", "id", "audio", "audio_path", "midi", "midi_path", "wav", "video")
 
 
@@ -36,7 +37,7 @@ def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
     A JSON file may hold a list of objects, one object a line, or one object whose values are objects: then the key joins
     the row as "path" if that has none.
     """
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+    if path.suffix.lower() in TABLES:
         return [(i, 0, row.get("") or dict(row)) for i, row in enumerate(table_rows(path))]
     starts, sizes = scan_rows(path)
     rows: list[tuple[int, int, dict[str, Any] | str]] = []
@@ -49,22 +50,21 @@ def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
                 rows.append((start, size, str(error)))
     broken = all(isinstance(row, str) for _, _, row in rows)
     if rows and (broken or len(rows) == 1):
-        keyed = _keyed(path)
+        keyed = keyed_rows(path)
         if keyed is not None:
-            return keyed
+            return [(i, 0, {"path": key} | row) for i, (key, row) in enumerate(keyed.items())]
         if broken:
             raise DataError(f"{path}: no row of it can be read; the first is {rows[0][2]}; expected JSONL, a JSON list of objects or CSV")
     return rows
 
 
-def _keyed(path: Path) -> list[tuple[int, int, dict[str, Any] | str]] | None:
+def keyed_rows(path: Path) -> dict[str, dict[str, Any]] | None:
+    """The rows of a file that is one JSON object whose values are objects, by their key; None for any other file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not value or not all(isinstance(v, dict) for v in value.values()):
-        return None
-    return [(i, 0, {"path": key} | row) for i, (key, row) in enumerate(value.items())]
+    return value if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()) else None
 
 
 def path_key(rows: Sequence[dict[str, Any]], wanted: str | None, file: Path) -> str:

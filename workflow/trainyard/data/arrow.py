@@ -1,5 +1,5 @@
-"""Arrow columns from buffers: `pyarrow.array` would import pandas, which costs a command more than its work. Files are read without
-Arrow's threads, which a column is too small for: a process that has some cannot be forked."""
+"""Arrow columns from buffers: `pyarrow.array` would import pandas, which costs a command more than its work. And parquet files of them,
+read without Arrow's threads, which a column is too small for: a process that has some cannot be forked."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from trainyard.data.errors import DataError
+
 ROW_GROUP = 1 << 14  # rows that a reader by batch holds at once
-
-
-def open_parquet(path: str | os.PathLike) -> Any:
-    """A pyarrow ParquetFile. Raises OSError, ArrowInvalid."""
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path, pre_buffer=False)
 
 
 def text_column(values: Sequence[str | None]) -> Any:
@@ -55,3 +50,18 @@ def make_table(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = 
 
     schema = pa.schema([pa.field(name, column.type) for name, column in columns.items()], metadata=dict(metadata or {}))
     return pa.Table.from_arrays(list(columns.values()), schema=schema)
+
+
+def open_parquet(path: str | os.PathLike, columns: Sequence[str], what: str, maker: str) -> Any:
+    """The file as a pyarrow ParquetFile. Raises DataError, with `what` it should be and what makes it, also where a column is missing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)
+    except (OSError, pa.ArrowException) as error:
+        words = " ".join(str(error).split()).rstrip(".") if os.path.isfile(path) else "no such file"
+        raise DataError(f"{path}: not a readable {what}: {words}; make it with {maker}") from None
+    if missing := [c for c in columns if c not in file.schema.names]:
+        raise DataError(f"{path}: no {what}: it has no column {', '.join(missing)}; make it with {maker}")
+    return file

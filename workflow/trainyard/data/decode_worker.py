@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 HEAD = struct.Struct("<QQ")
+NO_MEMORY = 70  # the exit code of a worker that could not hold the bytes it was sent
 
 
 def pack_arrays(fields: dict[str, Any]) -> tuple[list[list], list[bytes]]:
@@ -64,6 +65,13 @@ def _receive(stream: BinaryIO) -> tuple[dict, memoryview] | None:
     header = stream.read(length)
     body = stream.read(size)
     return (json.loads(header), memoryview(body)) if len(header) == length and len(body) == size else None
+
+
+def _next(stream: BinaryIO) -> tuple[dict, memoryview] | None:
+    try:
+        return _receive(stream)
+    except MemoryError:
+        os._exit(NO_MEMORY)
 
 
 def _send(stream: BinaryIO, header: dict, blobs: list[bytes] = []) -> None:  # noqa: B006
@@ -119,7 +127,7 @@ def main() -> None:
         return
     _limit_memory(settings["memory_mb"])
     gc.freeze()  # what is imported stays; the collector need not look through it again
-    while (request := _receive(stream_in)) is not None:
+    while (request := _next(stream_in)) is not None:
         header, data = request
         for item in header["items"]:
             blobs = []

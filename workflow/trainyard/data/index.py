@@ -1,11 +1,12 @@
 """Making an index: a row a sample (see index_file), from names, tables and byte offsets, without opening a sample file."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainyard.config.base import nearest
+from trainyard.config.base import ConfigError, nearest
 from trainyard.config.dataset import Dataset
 from trainyard.config.features import FEATURES
 from trainyard.config.validation import validate
@@ -15,13 +16,17 @@ from trainyard.data.lines import scan_files
 from trainyard.data.names import from_text, to_text
 from trainyard.data.samples import Samples
 from trainyard.data.table_file import BAD_ROW, table_rows
-from trainyard.data.walk import Found, base_folder, list_samples, walk
+from trainyard.data.walk import Found, base_folder, compile_globs, list_samples, walk
 
 
 def typed_dataset(settings: Mapping[str, Any]) -> Dataset:
     """The settings of a dataset as their typed object; the root's place is given apart. Raises ConfigError."""
     values = {k: v for k, v in settings.items() if k not in ("suite", "dataset")}
     dataset = validate(Dataset, {"root": ".", **values} if values.get("root") is None else values, "settings")
+    try:
+        compile_globs(dataset.glob)
+    except re.error as error:
+        raise ConfigError(f"settings: glob: {' or '.join(dataset.glob)}: {error.msg}") from None
     return dataset.model_copy(update={"features": validate(FEATURES[dataset.format], dataset.features, "settings: features")})
 
 

@@ -15,11 +15,11 @@ time of the files that offsets point into.
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from trainyard.data.arrow import ROW_GROUP, open_parquet
 from trainyard.data.columns import Column
-from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
 
 COLUMNS = ("id", "path", "row", "size", "label", "group", "extra", "refused")
@@ -36,23 +36,14 @@ def write_index(table, path: str | os.PathLike) -> None:
 def open_index(path: str | os.PathLike) -> tuple[dict[str, Column], dict[str, Any]]:
     """Columns of an index that are read as they are looked at, so that memory does not grow with the samples, and its metadata. Raises
     DataError."""
-    file, schema = _parquet(path)
-    return {name: Column(file, name) for name in COLUMNS}, json.loads((schema.metadata or {}).get(b"trainyard", b"{}"))
+    file = _open(path, COLUMNS)
+    return {name: Column(file, name) for name in COLUMNS}, json.loads((file.schema_arrow.metadata or {}).get(b"trainyard", b"{}"))
 
 
-def _parquet(path: str | os.PathLike) -> tuple[Any, Any]:
-    """The file and its schema, which takes long to read where the metadata are long."""
-    import pyarrow as pa
-
-    try:
-        file = open_parquet(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from None
-    schema = file.schema_arrow
-    if missing := [c for c in COLUMNS if c not in schema.names]:
-        raise DataError(f"{path}: no index: it has no column {', '.join(missing)}; make it with index_dataset.py")
-    return file, schema
+def paths_in(path: str | os.PathLike) -> Any:
+    """The different paths of an index, as a pyarrow array of texts. Raises DataError."""
+    return _open(path, ("path",)).read(columns=["path"]).column("path").unique()
 
 
-def _unreadable(path: str | os.PathLike, error: Exception) -> DataError:
-    return DataError(f"{path}: not a readable index: {' '.join(str(error).split())}; make it with index_dataset.py")
+def _open(path: str | os.PathLike, columns: Sequence[str]) -> Any:
+    return open_parquet(path, columns, "index", "index_dataset.py")

@@ -36,11 +36,13 @@ def write_splits(index: Mapping[str, Sequence], splits: Splits, path: str | os.P
 
 
 def read_splits(path: str | os.PathLike, ids: Sequence[str]) -> dict[str, Any]:
-    """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it belongs to another index."""
+    """split, fold, inner and shard of every sample of an index, by its number. Raises DataError when it cannot be read, or is
+    of another index."""
     out: dict[str, Any] = {"split": Coded(), "fold": array("i"), "inner": array("b"), "shard": array("i")}
     at = 0
-    for batch in open_parquet(path).iter_batches(ROW_GROUP, use_threads=False):
+    for batch in open_parquet(path, ("id", *out), "division", "split_dataset.py").iter_batches(ROW_GROUP, use_threads=False):
         if batch["id"].to_pylist() != ids[at : at + len(batch)]:
+            at = -1
             break
         at += len(batch)
         for name, values in out.items():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # numpy takes a while to load, as do other modules below, and
 
 ENDINGS = (".jsonl", ".ndjson")
 NO_ROW = "the line is not a JSON object: it does not begin with { and end with }"
+OWN = ("shard-[0-9]*.jsonl*", "eval.jsonl*", "quarantine.csv", "splits.json")  # names in the output folder that are replaced
 MAX_SHARDS = 500  # as many files are open at once; the usual limit is 1,024
 MAX_WORKERS = 4  # each holds some blocks in memory, and the disk has its limit too
 
@@ -43,6 +44,8 @@ def find_files(source: Path) -> list[Found]:
         raise DataError(f"{source}: no such file or folder")
     if source.is_file():
         return [Found(to_text(source.name), source.stat().st_size)]
+    if not source.is_dir():
+        raise DataError(f"{source}: is neither a file nor a folder")
     found = walk(source, lambda path: path.lower().endswith(ENDINGS))
     if not any(f.refused is None for f in found):
         raise DataError(f"{source}: holds no file that ends in {' or '.join(ENDINGS)}; give the folder or file that does as --source")
@@ -61,7 +64,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     files = [f.path for f in found if f.refused is None]
     quarantine = [(f.path, f.refused) for f in found if f.refused is not None]
     paths = [base_folder(source) / from_text(f) for f in files]
-    _check_output(paths, output)
+    _check_output(source, paths, output)
     before = [_stamp(p) for p in paths]
     workers = min(MAX_WORKERS, max(1, int(usable_cores())))
     pieces = cut_pieces(paths, [length for length, _ in before])
@@ -124,7 +127,14 @@ def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path)
     return HashBorders([(limit, 0), *cuts] if eval_fraction else cuts)
 
 
-def _check_output(paths: list[Path], output: Path) -> None:
+def _check_output(source: Path, paths: list[Path], output: Path) -> None:
+    """Raise DataError where the output would become source or take its place, or where it has no room."""
+    target = output.resolve()
+    if source.is_dir() and target.is_relative_to(source.resolve()):
+        raise DataError(f"{output}: lies in the source folder, and its shards would become source next time; give another --output")
+    originals = (path.resolve() for path in paths)
+    if any(path.parent == target and any(map(path.match, OWN)) for path in originals):
+        raise DataError(f"{output}: its shards would take the place of the source; give another --output")
     need = sum(p.stat().st_size for p in paths)
     place = next(p for p in (output, *output.parents) if p.exists())
     if not place.is_dir():
@@ -138,9 +148,6 @@ def _check_output(paths: list[Path], output: Path) -> None:
             f"{output}: the shards need {size(need)}, {size(free)} are free: {size(need - free)} are missing; "
             "make room, or give another --output"
         )
-    inside = {p.resolve() for p in paths}
-    if any((output / p.name).resolve() in inside for p in paths):
-        raise DataError(f"{output}: lies in the source folder, and its shards would become source next time; give another --output")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -181,9 +188,8 @@ def _archive(work: Path, described: list[dict[str, Any]]) -> None:
 
 def _put_into_place(work: Path, output: Path) -> None:
     """Replace an earlier division; splits.json goes first and comes last."""
-    for name in ("splits.json", "quarantine.csv"):
-        (output / name).unlink(missing_ok=True)
-    for old in [*output.glob("shard-[0-9]*.jsonl*"), *output.glob("eval.jsonl*")]:
-        old.unlink()
+    for pattern in reversed(OWN):
+        for old in output.glob(pattern):
+            old.unlink()
     for path in sorted(work.iterdir(), key=lambda path: path.name == "splits.json"):
         os.replace(path, output / path.name)

@@ -12,6 +12,8 @@ from trainyard.data.folds import MAX_CLASSES
 from trainyard.data.split import NONE, Splits
 from trainyard.data.split_file import checksum, in_parts
 
+FAR = 0.1  # a share of the samples that is so much more or less than was asked for is said
+
 
 def summarise(index: Mapping[str, Sequence], meta: dict[str, Any], splits: Splits, dataset: Dataset) -> dict[str, Any]:
     """splits.json, in one pass over the samples."""
@@ -47,6 +49,8 @@ def summarise(index: Mapping[str, Sequence], meta: dict[str, Any], splits: Split
     notes = [*meta.get("notes", []), *splits.notes]
     if not known:
         notes.append("groups unknown: samples of one person or piece may lie in several splits (leak)")
+    if not dataset.folds:
+        notes += _far_shares(parts, total, whole.groups, dataset)
     if refused:
         notes.append(f"{refused} samples are refused and lie in no split; quarantine.csv says why")
     out["notes"] = notes + _missing_classes(parts)
@@ -80,6 +84,15 @@ class _Part:
         elif self.labels:
             out["different_labels"] = len(self.labels)
         return out
+
+
+def _far_shares(parts: dict[str, _Part], total: int, groups: int, dataset: Dataset) -> list[str]:
+    asked = {"train": 1 - dataset.validation - dataset.test, "validation": dataset.validation, "test": dataset.test}
+    reached = {name: parts[name].samples / total for name in asked if name in parts}
+    if all(abs(share - asked[name]) <= FAR for name, share in reached.items()):
+        return []
+    words = ", ".join(f"{name} {share:.0%} (asked for: {asked[name]:.0%})" for name, share in reached.items())
+    return [f"{words}: a group is never divided, and of {groups} groups some are large or the hashes lie so; try another seed, or folds"]
 
 
 def _missing_classes(parts: dict[str, _Part]) -> list[str]:

@@ -43,7 +43,10 @@ def free_bytes(path: str | os.PathLike) -> int:
 
 def size(count: float) -> str:
     """Bytes as a person says them."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 1), (1e3, "kB", 0)):
+        if count >= unit:
+            return f"{count / unit:,.{digits}f} {name}"
+    return f"{count:.0f} bytes"
 
 
 def read_threads(path: str | os.PathLike) -> int:

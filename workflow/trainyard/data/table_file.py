@@ -57,7 +57,7 @@ def iterate_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 class Table:
-    """An open table: `columns`, `decimal` ("." or ","), and its rows, once."""
+    """An open table: `columns`, `decimal` ("." or ","), `delimiter`, `headed` (its first line names the columns), and its rows, once."""
 
     def __init__(self, path: Path, stream: TextIO):
         self.path = path
@@ -67,7 +67,7 @@ class Table:
         if "\0" in head:
             packed = "a gzip archive: unpack it" if _begins(path, b"\x1f\x8b") else "it holds zero bytes; export it as CSV"
             raise TableError(f"{path}: not a text table ({packed})")
-        delimiter = _delimiter(head)
+        self.delimiter = delimiter = _delimiter(head)
         # Only a table that is not divided by commas can have them inside its numbers.
         self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
         stream.seek(0)
@@ -77,13 +77,13 @@ class Table:
             raise TableError(f"{path}: the table holds delimiters only")
         names = [cell.strip().lstrip("\ufeff") for cell in first]
         self._first = list(islice(self._lines(), FIRST_ROWS))
-        headed = not _is_data(names, self.decimal)
-        if not headed:
+        self.headed = not _is_data(names, self.decimal)
+        if not self.headed:
             self._first, names = [first, *self._first], [f"column{i + 1}" for i in range(len(first))]
         while names and not names[-1]:
             names.pop()  # trailing delimiters
         self.columns = [name or f"column{i + 1}" for i, name in enumerate(names)]
-        self._fit(headed)
+        self._fit()
         self._refuse_twins()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -99,13 +99,13 @@ class Table:
                 row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns{quote}"
             yield row
 
-    def _fit(self, headed: bool) -> None:
+    def _fit(self) -> None:
         """Give the row names a column when only they lack a heading. Raises TableError when the first line fits none of the others."""
-        rows = [_filled(cells) for cells in self._first[0 if headed else 1 :] if any(cell.strip() for cell in cells)]
+        rows = [_filled(cells) for cells in self._first[0 if self.headed else 1 :] if any(cell.strip() for cell in cells)]
         width, widths = len(self.columns), {len(cells) for cells in rows}
         if len(rows) < 3 or len(widths) != 1 or max(widths) <= width:
             return
-        if not headed or max(widths) > width + 1:
+        if not self.headed or max(widths) > width + 1:
             raise TableError(
                 f"{self.path}: its first line has {width} cells, all others have {max(widths)}: it is no header of theirs; "
                 "remove it, or let it name every column"

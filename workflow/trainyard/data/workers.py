@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import trainyard
-from trainyard.data.decode_worker import HEAD, unpack_arrays
+from trainyard.data.decode_worker import HEAD, NO_MEMORY, unpack_arrays
 from trainyard.data.errors import DataError
 
 MAX_TASKS = 5000  # files a worker reads before a fresh one takes its place: parsers leak
 WALL = 4  # a worker that sleeps instead of computing is ended after this many times its limit, …
 LEAST_WALL = 3.0  # … and no sooner than this: a busy machine is no reason to refuse a file
 START_SECONDS = 120
+LEAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,12 @@ class Worker:
         return data
 
     def _death(self) -> WorkerDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # of its own accord, or it would seem that it was killed
+            self.process.wait(LEAVE_SECONDS)
         self.stop()
         code = self.process.returncode
+        if code == NO_MEMORY:
+            return WorkerDied("needs more memory to read than a worker may use", False)
         if code == -signal.SIGPROF:
             return WorkerDied(f"its parser took more than {self.seconds:g} s", True)
         if code is not None and code < 0:

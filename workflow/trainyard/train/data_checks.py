@@ -1,5 +1,6 @@
 """Checks of packed data: labels, values, groups that lie in two splits. Needs no torch."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ import numpy as np
 from trainyard.data.views import View
 from trainyard.train.check import Check, fail, ok, warn
 
-SAMPLED = 2000  # rows whose values are looked at
+LOOKED_AT = 128 << 20  # bytes of a split whose values are looked at, spread over all of it: half a second
+BLOCK = 4 << 20
 MAX_ROWS = 200_000  # rows whose groups are compared, a split
 IMBALANCE = 0.1
-MAY_LACK = {"numeric"}  # fields in which NaN stands for a missing value
+MAY_LACK = {"numeric"}  # fields in which NaN stands for a missing value, infinity does not
 
 
 def check_labels(views: dict[str, View]) -> list[Check]:
@@ -38,6 +40,10 @@ def check_labels(views: dict[str, View]) -> list[Check]:
             )
         ]
     bare = {s: int((_labels(v) < 0).sum()) for s, v in views.items()}
+    for split in ("validation", "test"):
+        if not counts[split].any():
+            advice = "it could judge nothing: correct the dataset's label rule"
+            out.append(fail("labels", f"no {split} sample has a label", "1", advice))
     if any(bare.values()):
         words = ", ".join(f"{n:,} of {len(views[s]):,} {s} samples" for s, n in bare.items() if n)
         out.append(warn("unlabelled", words, "0", "they teach and test nothing about the label: correct the label rule, or leave them out"))
@@ -46,11 +52,11 @@ def check_labels(views: dict[str, View]) -> list[Check]:
         words = f"no training sample of {_some(lost)}"
         advice = "it can never be predicted: other split seed, coarser classes or more data"
         out.append(warn("classes", words, f"{len(classes)} classes", advice))
-    absent = [c for i, c in enumerate(classes) if not counts["test"][i]]
-    if absent and not lost:
-        out.append(
-            warn("classes", f"no test sample of {_some(absent)}", f"{len(classes)} classes", "its score will rest on the other classes")
-        )
+    for split, rests in (("validation", "the choice of the best epoch"), ("test", "its score")):
+        absent = [c for i, c in enumerate(classes) if not counts[split][i]]
+        if absent and not lost and counts[split].any():
+            words = f"no {split} sample of {_some(absent)}"
+            out.append(warn("classes", words, f"{len(classes)} classes", f"{rests} will rest on the other classes"))
     balance = float(seen[seen > 0].min() / seen.max())
     words = f"{present} classes, {int(seen[seen > 0].min()):,} to {int(seen.max()):,} samples"
     advice = "few samples of a class: read macro_f1 rather than accuracy"
@@ -60,39 +66,54 @@ def check_labels(views: dict[str, View]) -> list[Check]:
 
 def check_values(views: dict[str, View]) -> list[Check]:
     """No NaN or infinity in what is learned from or predicted; no target that never changes."""
-    view = views["train"]
-    pack = view.pack
-    if not hasattr(pack, "fixed"):
+    if not hasattr(views["train"].pack, "fixed"):
         return []
-    rows = view.rows[np.linspace(0, len(view) - 1, min(len(view), SAMPLED)).astype(np.int64)]
-    odd: list[str] = []
-    for name in pack.names():
-        array = pack.fixed(name)
-        if array.dtype.kind != "f" or name in MAY_LACK:
-            continue
-        # A ragged field has no row a sample: its first values are looked at.
-        part = array[rows] if name + ".offsets" not in pack and len(array) == len(pack) else array[: 1 << 20]
-        if not np.isfinite(part.astype(np.float32)).all():
-            odd.append(name)
+    odd, looked, total = list[str](), 0, 0
+    for split, view in views.items():
+        fields = [n for n in view.pack.names() if view.pack.fixed(n).dtype.kind == "f"]
+        for name in fields:
+            blocks, share = _blocks(view, name, LOOKED_AT // len(fields))
+            is_odd = np.isinf if name in MAY_LACK else _not_finite
+            if any(is_odd(block).any() for block in blocks):
+                odd.append(f"{name} of {split}")
+            looked, total = looked + round(share * len(view)), total + len(view)
     if odd:
-        return [
-            fail(
-                "values",
-                f"NaN or infinity in {_some(odd)}",
-                "none",
-                "the reader let it through: make the local copy again, look at the source files",
-            )
-        ]
-    out = [ok("values", f"{len(rows):,} training samples hold finite numbers", "none odd")]
-    if "scores" in pack:
-        scores = np.asarray(pack.fixed("scores")[rows], np.float64)
-        names = pack.meta.get("target_names") or [f"score {i + 1}" for i in range(scores.shape[1])]
-        constant = [str(n) for n, deviation in zip(names, scores.std(0)) if deviation < 1e-9]
-        if constant:
-            out.append(
-                warn("targets", f"{_some(constant)} never change", "varied", "nothing can be learned about them: correct fields.scores")
-            )
-    return out
+        advice = "the reader let it through: make the local copy again, look at the source files"
+        return [fail("values", f"NaN or infinity in {_some(odd)}", "none", advice)]
+    samples = sum(map(len, views.values()))
+    some = "all" if looked == total else f"{looked / total:.0%} of the"
+    return [ok("values", f"{some} {samples:,} samples hold finite numbers", "none odd"), *_check_targets(views["train"])]
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(values)
+
+
+def _blocks(view: View, name: str, most: int) -> tuple[Iterator[np.ndarray], float]:
+    """Values of a field, a block at a time, and which share of the samples they are of: all, or so many blocks spread over them that
+    they hold `most` bytes."""
+    pack: Any = view.pack
+    values = pack.fixed(name)
+    ragged = name + ".offsets" in pack
+    # Of a ragged field all values are looked at, whichever sample they are of.
+    rows = np.arange(len(values)) if ragged else view.rows
+    width = max(1, values[:1].nbytes)
+    count = max(1, BLOCK // width)
+    starts = np.arange(0, len(rows), count)
+    chosen = np.unique(np.linspace(0, len(starts) - 1, max(1, min(len(starts), most // (count * width)))).astype(np.int64))
+    share = len(chosen) / len(starts) if len(starts) else 1.0
+    return (values[rows[at : at + count]] for at in starts[chosen[: len(starts)]].tolist()), share
+
+
+def _check_targets(train: View) -> list[Check]:
+    pack: Any = train.pack
+    if "scores" not in pack:
+        return []
+    scores = np.asarray(pack.fixed("scores")[train.rows], np.float64)
+    names = pack.meta.get("target_names") or [f"score {i + 1}" for i in range(scores.shape[1])]
+    constant = [str(n) for n, deviation in zip(names, scores.std(0)) if deviation < 1e-9]
+    advice = "nothing can be learned about them: correct fields.scores"
+    return [warn("targets", f"{_some(constant)} never change", "varied", advice)] if constant else []
 
 
 def check_leaks(views: dict[str, View]) -> list[Check]:
@@ -114,7 +135,8 @@ def check_leaks(views: dict[str, View]) -> list[Check]:
             out.append(fail("leaks", f"{torn} samples lie in another fold than their group", "0", "make the split again"))
     if not out:
         count = sum(map(len, groups.values()))
-        out.append(ok("leaks", f"no group lies in two splits ({count:,} groups)", "0"))
+        cut = f", of the first {MAX_ROWS:,} samples of each" if any(len(v) > MAX_ROWS for v in views.values()) else ""
+        out.append(ok("leaks", f"no group lies in two splits ({count:,} groups{cut})", "0"))
     if all(groups[s] == ids[s] for s in views):
         advice = "samples of one person or piece may lie on both sides (leak): give the dataset a group rule"
         out.append(warn("groups", "unknown", "known", advice))

@@ -18,8 +18,12 @@ from trainyard.train.check import Check, fail, ok, warn
 
 AUDIO, MIDI = ("audio", "paired"), ("midi", "paired")
 USUAL = {"audio": (".wav",), "paired": (".wav", ".mid"), "midi": (".mid",), "video": (".npz",)}
-CONTAINERS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".mp3": "MP3", ".aiff": "AIFF", ".aif": "AIFF"}
-MIDI_NAMES = (".mid", ".midi", ".rmi", ".kar")
+CONTAINERS = {
+    ".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF",
+    ".aif": "AIFF", ".au": "AU", ".w64": "W64", ".rf64": "RF64",
+}  # fmt: skip
+CODECS = {".opus": "OPUS"}  # where a container's usual one is another
+MIDI_NAMES = (".mid", ".midi", ".rmi", ".kar", ".smf")
 RATE, TONE = 16000, 440.0
 SLOW = 0.1  # seconds for a second of sound, or for a song of 64 bars: ten times what the slowest of the usual decoders takes
 
@@ -67,23 +71,23 @@ def _audio(kinds: list[str]) -> Check:
 
     tone = (0.5 * np.sin(2 * np.pi * TONE * np.arange(RATE) / RATE)).astype(np.float32)
     times = {}
-    for kind in kinds:
+    for container, codec in sorted({(CONTAINERS[kind], CODECS.get(kind)) for kind in kinds}, key=str):
         file = io.BytesIO()
-        container = CONTAINERS[kind]
-        if container not in soundfile.available_formats():
+        name = codec or container
+        if container not in soundfile.available_formats() or (codec and codec not in soundfile.available_subtypes(container)):
             advice = f"this libsndfile is too old for it; {_again('soundfile')}"
-            return fail("audio", f"libsndfile {soundfile.__libsndfile_version__} cannot read {container}", "every kind in use", advice)
-        soundfile.write(file, tone, RATE, format=container)
+            return fail("audio", f"libsndfile {soundfile.__libsndfile_version__} cannot read {name}", "every kind in use", advice)
+        soundfile.write(file, tone, RATE, format=container, subtype=codec)
         decode(file.getvalue(), 1.0, False)  # what is loaded once is no part of a file's time
         began = time.perf_counter()
         try:
             samples, rate = decode(file.getvalue(), 1.0, False)
         except Refused as error:
-            return fail("audio", f"{container}: {error}", "every kind in use", _again("soundfile"))
-        times[container] = time.perf_counter() - began
+            return fail("audio", f"{name}: {error}", "every kind in use", _again("soundfile"))
+        times[name] = time.perf_counter() - began
         strongest = np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
         if rate != RATE or abs(strongest - TONE) > 2:
-            return fail("audio", f"a {container} of {TONE:.0f} Hz decodes to {strongest:.0f} Hz", f"{TONE:.0f} Hz", _again("soundfile"))
+            return fail("audio", f"a {name} of {TONE:.0f} Hz decodes to {strongest:.0f} Hz", f"{TONE:.0f} Hz", _again("soundfile"))
     backend = f"soundfile {soundfile.__version__} ({soundfile.__libsndfile_version__})"
     value = f"{backend}; a second of {_each(times)}"
     if max(times.values()) > SLOW:

@@ -12,7 +12,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(wanted)
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"--device {wanted}: no such device; it is auto, cpu, cuda, cuda:1 or mps") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
     if device.type == "mps" and not torch.backends.mps.is_available():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainyard.command import one_line
 from trainyard.config.jobs import typed_options
 from trainyard.data.storage import Speed, size
 from trainyard.data.views import View, open_pack, open_view
@@ -106,7 +107,7 @@ class Preflight:
         try:
             return work()
         except Exception as error:
-            words = " ".join(str(error).split()) or type(error).__name__
+            words = one_line(error)
             if not isinstance(error, (ValueError, OSError, OutOfMemory)):
                 words = f"{type(error).__name__}: {words}"
             found = fail(name, words, "", "see the message; correct the settings or make the local copy again")

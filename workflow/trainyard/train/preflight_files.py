@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.data.files import read_json
+from trainyard.data.index_file import paths_in
 
 MOST_PATHS = 2000
 
@@ -21,16 +22,14 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
     return out
 
 
-def bytes_of_others(output: Path) -> int:
-    """Bytes of checkpoints that the suite's other models need, as far as they have been checked."""
-    others = [r for r in read_reports(output.parent) if r.get("model") != output.stem]
+def bytes_of_others(folder: Path, suite: str, model: str) -> int:
+    """Bytes of checkpoints that the suite's other models need, as far as their reports are in the folder."""
+    others = [r for r in read_reports(folder) if r.get("suite") == suite and r.get("model") != model]
     return sum(int(r["needs"]["checkpoint_bytes"]) * int(r.get("runs", 1)) for r in others if r.get("needs"))
 
 
 def sampled_paths(index: str) -> list[str]:
-    """Paths of raw files spread over an index; each file once."""
-    import pyarrow.parquet as parquet
-
-    paths = parquet.read_table(index, columns=["path"]).column("path").unique()
+    """Paths of raw files spread over an index; each file once. Raises DataError."""
+    paths = paths_in(index)
     step = max(1, len(paths) // MOST_PATHS)
     return [str(paths[i]) for i in range(0, len(paths), step)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from trainyard.data.mounts import describe
-from trainyard.data.names import from_text
+from trainyard.data.names import from_text, to_text
 from trainyard.data.storage import Speed, probe, reads_for
 from trainyard.train.check import Check, fail, ok, warn
 
@@ -62,8 +62,10 @@ def check_sources(root: str, paths: Sequence[str]) -> list[Check]:
     if not base.exists():
         return [ok("sources", f"{root} is not on this machine; its packs are")]
     if base.is_file():
-        base, paths = base.parent, [base.name]
-    some = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).astype(int)] if paths else []
+        base, paths = base.parent, [to_text(base.name)]
+    if not paths:
+        return [ok("sources", f"{mount.words}; no index says which files")]
+    some = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).astype(int)]
     speed = probe([os.path.join(base, from_text(path)) for path in dict.fromkeys(some)], seconds=2.0)
     if speed is None:
         return [
