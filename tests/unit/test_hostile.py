@@ -239,6 +239,8 @@ def unsafe_calls(source: str) -> list[str]:
 ALLOWED = {
     # A .pt file a sample is the rival that packs are measured against: written and read by that benchmark itself.
     "benchmarks/batches.py": ["torch.load"],
+    # What a fork of the same process sends it, over a pipe between the two.
+    "workflow/trainyard/data/fork.py": ["marshal"],
     # On a host that jobs are sent to: the plugin's own sources, which the controller sent over ssh with it.
     "workflow/snakemake_executor_plugin_ssh/host/loader.py": ["exec"],
 }

@@ -2,13 +2,13 @@
 
 import contextlib
 import gc
+import marshal
 import os
-import pickle
 import signal
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from trainyard.data.errors import DataError
 
@@ -87,14 +87,15 @@ class Fork:
 
 
 class MadeAhead(Generic[T]):
-    """Items that a fork makes while this process is at work with those before, as many as a pipe holds. They must be picklable."""
+    """Items that a fork makes while this process is at work with those before, as many as a pipe holds. They are numbers, texts,
+    bytes, and bare tuples, lists and dicts of those (what `marshal` takes)."""
 
     def __init__(self, items: Iterable[T]):
         """The fork begins at once, with `items` as they are now."""
 
         def make(send: Send) -> None:
             for item in items:
-                send(0, pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+                send(0, marshal.dumps(cast(Any, item)))
 
         self._fork = Fork(make)
 
@@ -106,7 +107,7 @@ class MadeAhead(Generic[T]):
 
 
 def _object(data: bytes) -> Any:
-    return pickle.loads(data)  # noqa: S301 - made by a fork of this process, over a pipe that nobody else has
+    return marshal.loads(data)  # it comes from a fork of this process, over a pipe that nobody else has, and can only hold values
 
 
 def _work(work: Callable[[Send], object], send: int) -> None:
@@ -123,9 +124,9 @@ def _work(work: Callable[[Send], object], send: int) -> None:
             work(send_frame)
             send_frame(END)
         except BrokenPipeError:
-            raise
+            raise  # who began is gone
         except BaseException as error:
-            send_frame(FAILED, pickle.dumps(_told(error)))
+            send_frame(FAILED, marshal.dumps(_told(error)))
 
 
 def _widen(pipe: BinaryIO) -> None:
@@ -135,18 +136,21 @@ def _widen(pipe: BinaryIO) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
+KINDS: dict[str, type[Exception]] = {"OSError": OSError, "DataError": DataError, "MemoryError": MemoryError, "RuntimeError": RuntimeError}
+
+
 def _told(error: BaseException) -> tuple[Any, ...]:
     """What `_error` makes the error from. A bug of ours leaves its traceback here."""
     if isinstance(error, OSError) and error.errno:
-        return OSError, error.errno, error.strerror, error.filename if isinstance(error.filename, str) else None
+        return "OSError", error.errno, error.strerror, error.filename if isinstance(error.filename, str) else None
     if isinstance(error, OSError | DataError | MemoryError):
-        return next(kind for kind in (OSError, DataError, MemoryError) if isinstance(error, kind)), str(error)
+        return next(name for name, kind in KINDS.items() if isinstance(error, kind)), str(error)
     import traceback
 
     traceback.print_exc()
-    return RuntimeError, f"{type(error).__name__} in a helper process: {error}"
+    return "RuntimeError", f"{type(error).__name__} in a helper process: {error}"
 
 
 def _error(told: tuple[Any, ...]) -> BaseException:
-    kind, *words = told
-    return kind(*words)
+    name, *words = told
+    return KINDS[name](*words)

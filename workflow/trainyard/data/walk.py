@@ -121,7 +121,7 @@ class _Walk:
 
     def __init__(self, root: Path, wanted: Callable[[str], bool]):
         self.found: list[Found] = []
-        self._top, self._real, self._wanted = str(root), os.path.realpath(root), wanted
+        self._top, self._real, self._wanted = os.path.join(root, ""), os.path.realpath(root), wanted
         self._folders, self._unsized = deque([""]), deque[list[str]]()
 
     def is_left(self) -> bool:
@@ -162,12 +162,12 @@ class _Walk:
 
 
 def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Listed:
-    """One directory (below the top, "" or ending in a slash): refused entries, folders in it, files whose size is still unknown."""
+    """One directory, "" for the top, else ending in a slash: refused entries, folders in it, files whose size is still unknown."""
     refused: list[Found] = []
     folders: list[str] = []
     names: list[str] = []
     try:
-        with os.scandir(os.path.join(top, folder)) as scan:
+        with os.scandir(top + folder) as scan:
             for entry in scan:
                 if entry.name.startswith("."):
                     continue
@@ -190,7 +190,7 @@ def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Li
                     names.append(path)
     except OSError as error:
         if not folder:
-            raise DataError(f"{top}: cannot be listed: {error.strerror}; check its rights and its mount") from None
+            raise DataError(f"{os.path.normpath(top)}: cannot be listed: {error.strerror}; check its rights and its mount") from None
         return [Found(to_text(folder), 0, f"folder cannot be listed: {error.strerror}")], [], []
     return refused, folders, names
 
@@ -201,7 +201,7 @@ def _sizes(top: str, names: list[str], stop: Callable[[int], bool]) -> Listed:
     for name in names:
         if stop(len(found)):
             break
-        path, text = os.path.join(top, name), to_text(name)
+        path, text = top + name, to_text(name)
         try:
             status = os.stat(path)
         except OSError as error:
