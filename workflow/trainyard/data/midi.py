@@ -13,6 +13,7 @@ Fields of a song (all ragged; a song may lack any of melody, chords and drums, w
 A bar is the file's own, by its time signatures; bars longer than 16 steps are halved until they fit.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ TRIADS = np.stack([np.roll(np.isin(np.arange(12), (0, third, 7)), root) for thir
 BASS = 0.15 * np.tile(np.eye(13, 12), 2)
 LONGEST_NOTE = 16  # quarter notes: a note whose end was lost would otherwise colour every bar after it
 MELODY_NOTES = 16
-LEAD_NAMES = ("melod", "vocal", "lead", "voice", "sing")
+LEAD_NAME = re.compile("melod|vocal|lead|voice|sing")
 
 
 class MidiReader:
@@ -75,8 +76,7 @@ class MidiReader:
         if not len(melody) and not len(hits) and (chords == NO_CHORD).all():
             raise Refused(f"no note that can be used before bar {self.features.max_bars + 1}")
         share = chroma / np.maximum(chroma.sum(1, keepdims=True), 1e-9)
-        tempo = grid.tempo.astype(np.float32)
-        return {}, {"melody": melody, "chords": chords, "chroma": share.astype(np.float16), "hits": hits, "tempo": tempo}
+        return {}, {"melody": melody, "chords": chords, "chroma": share.astype(np.float16), "hits": hits, "tempo": grid.tempo}
 
     def meta(self) -> dict:
         """What the indices of the fields stand for."""
@@ -95,15 +95,12 @@ class Notes:
         return len(self.track)
 
 
-def by_kind(score: Score, grid: Grid) -> tuple[Notes, Notes]:
-    """Notes with a pitch and those of drums, all within the bars of the grid."""
-    inside = score.notes[TICK] < grid.end
+def by_kind(score: Score, grid: Grid) -> tuple[Notes, Notes | None]:
+    """Notes with a pitch and those of drums (None: no track has any), all within the bars of the grid."""
     drum = [t.drum for t in score.tracks]
-    if not any(drum) and inside.all():
-        at = grid.locate(score.notes[TICK])
-        none = Places(at.bar[:0], at.step[:0], at.count[:0])
-        return Notes(score.notes, score.track, at), Notes(score.notes[:, :0], score.track[:0], none)
-    drums = np.array(drum).take(score.track)
+    if not any(drum) and not grid.cut:
+        return Notes(score.notes, score.track, grid.locate(score.notes[TICK])), None
+    inside, drums = score.notes[TICK] < grid.end, np.array(drum).take(score.track)
     pitched, hit = (_some(score, grid, (inside & mask).nonzero()[0]) for mask in (~drums, drums))
     return pitched, hit
 
@@ -117,18 +114,19 @@ def bar_chroma(score: Score, grid: Grid, notes: Notes) -> tuple[np.ndarray, np.n
     """Sounding time of each pitch class in each bar, (bars, 12), and the pitch class of its lowest note (−1: silence)."""
     bars = len(grid.steps)
     start, length, pitch, _ = notes.rows
-    stop = start + np.minimum(np.maximum(length, 1), LONGEST_NOTE * score.quarter)
-    stop = np.minimum(stop, grid.end)
+    stop = start + np.minimum(length, LONGEST_NOTE * score.quarter)
+    if grid.cut:
+        stop = np.minimum(stop, grid.end)
     bar = grid.bars_at(start)
     cell = bar * 12
     cell += PITCH_CLASS.take(pitch)
-    line = grid.edges.take(bar + 1)
+    line = grid.edges[1:].take(bar)
     time = np.bincount(cell, np.minimum(stop, line) - start, 12 * bars)
     # Most notes end in the bar that they begin in; the rest of the others is added bar by bar.
     over = (stop > line).nonzero()[0]
     while len(over):
         stop, start, cell = stop.take(over), line.take(over), cell.take(over) + 12
-        line = grid.edges.take(cell // 12 + 1)
+        line = grid.edges[1:].take(cell // 12)
         time += np.bincount(cell, np.minimum(stop, line) - start, 12 * bars)
         over = (stop > line).nonzero()[0]
     lowest = np.full(bars, 128)
@@ -141,11 +139,13 @@ def match_chords(chroma: np.ndarray, bass: np.ndarray) -> np.ndarray:
 
     Template matching after Fujishima 1999, https://quod.lib.umich.edu/i/icmc/bbp2372.1999.446
     """
-    norm = np.sqrt(np.einsum("bc,bc->b", chroma, chroma))
+    norm = np.sqrt(np.vecdot(chroma, chroma))
     score = chroma @ TRIADS.T
     score /= np.maximum(norm, 1e-9)[:, None]
     score += BASS.take(bass, 0)
-    return np.where(norm > 0, score.argmax(1), NO_CHORD).astype(np.int16)
+    chords = score.argmax(1).astype(np.int16)
+    chords[norm == 0] = NO_CHORD
+    return chords
 
 
 def melody_notes(score: Score, grid: Grid, notes: Notes, max_notes: int) -> np.ndarray:
@@ -160,16 +160,14 @@ def melody_notes(score: Score, grid: Grid, notes: Notes, max_notes: int) -> np.n
     track, bar, pitch = notes.track, notes.at.bar, notes.rows[PITCH]
     if len(top) < len(notes):
         track, bar, pitch = (column.take(top) for column in (track, bar, pitch))
-    values = melodic(score, track, bar, pitch, len(grid.steps))
-    best = values.index(max(values))
-    begin, end = track.searchsorted((best, best + 1)).tolist()  # track after track
+    begin, end = most_melodic(score, track, bar, pitch, len(grid.steps))
     line = top[begin : min(end, begin + max_notes + 1)]
     count = notes.at.count.take(line)
     gap = np.empty(len(line), np.int64)
     np.subtract(count[1:], count[:-1], out=gap[:-1])
     gap[-1] = round(float(notes.rows[LENGTH, line[-1]]) / grid.step)
     out = np.empty((len(line), 3), np.int16)
-    out[:, 0] = PITCH_INDEX.take(notes.rows[PITCH].take(line))
+    out[:, 0] = PITCH_INDEX.take(pitch[begin : begin + len(line)])
     out[:, 1] = NEAREST_DURATION.take(gap, mode="clip")
     out[:, 2] = notes.at.step.take(line)
     return out[:max_notes]
@@ -181,41 +179,46 @@ def skyline(notes: Notes) -> np.ndarray:
     # Notes lie track after track in the order of their starts, so those of one step lie together.
     count, track = notes.at.count, notes.track
     new = count[1:] != count[:-1]
-    if not new.all():
-        new |= track[1:] != track[:-1]
-    if new.all():
+    if np.count_nonzero(new) == len(new):
         return index
+    new |= track[1:] != track[:-1]
     first = np.append(0, new.nonzero()[0] + 1)
     return -np.maximum.reduceat((notes.rows[PITCH] << 32) - index, first) & 0xFFFFFFFF
 
 
-def melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> list[float]:
-    """How like a melody each track is: one note at a time, high, present in many bars, varied; or called one.
+def most_melodic(score: Score, track: np.ndarray, bar: np.ndarray, pitch: np.ndarray, bars: int) -> tuple[int, int]:
+    """Where the track most like a melody begins and ends: one note at a time, high, present in many bars, varied; or called one.
 
     Track, bar and pitch are those of the skyline's notes, (n,) each.
     """
     tracks = len(score.tracks)
     heard = np.bincount(track * 128 + pitch, minlength=tracks * 128).reshape(tracks, 128)
-    played = np.bincount(track * bars + bar, minlength=tracks * bars).reshape(tracks, bars)
+    opens = bar[1:] != bar[:-1]  # a track's notes lie in order: each other bar is a new one
     counts, pitches = heard.dot(SUMS).T.tolist()
     total = counts if len(track) == len(score.track) else np.bincount(score.track, minlength=tracks).tolist()
-    present, varied = (played > 0).sum(1).tolist(), (heard > 0).sum(1).tolist()
-    values = []
+    best, begin, end, first = 0.0, 0, 0, 0
     # A few numbers a track: Python's own are faster than arrays of them.
-    for about, count, all_notes, height, bars_played, different in zip(score.tracks, counts, total, pitches, present, varied):
+    for index, about in enumerate(score.tracks):
+        count = counts[index]
         if not count:
-            values.append(0.0)
             continue
-        height = min(max((height / count - 48) / 36, 0.0), 1.0)
-        named = any(word in about.name.lower() for word in LEAD_NAMES)
-        value = count / all_notes + height + bars_played / bars + min(different, 8) / 8 + named + 0.1
-        values.append(value if count >= MELODY_NOTES else value * 0.1)
-    return values
+        last = first + count
+        height = min(max((pitches[index] / count - 48) / 36, 0.0), 1.0)
+        bars_played = 1 + np.count_nonzero(opens[first : last - 1])
+        different = int(np.count_nonzero(heard[index]))
+        named = LEAD_NAME.search(about.name.lower()) is not None
+        value = count / total[index] + height + bars_played / bars + min(different, 8) / 8 + named + 0.1
+        if count < MELODY_NOTES:
+            value *= 0.1
+        if value > best:
+            best, begin, end = value, first, last
+        first = last
+    return begin, end
 
 
-def drum_hits(grid: Grid, notes: Notes) -> np.ndarray:
+def drum_hits(grid: Grid, notes: Notes | None) -> np.ndarray:
     """Hits on the grid, (hits, 4) int16; of two on one step and drum the louder stays."""
-    if not len(notes):
+    if notes is None or not len(notes):
         return np.zeros((0, 4), np.int16)
     start, _, pitch, velocity = notes.rows
     drum = DRUM_CLASS[np.minimum(pitch, 127)].astype(np.int64)

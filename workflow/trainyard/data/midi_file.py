@@ -35,9 +35,9 @@ class Track:
 class Score:
     """A song.
 
-    `quarter`: ticks a quarter note; notes (4, n) int64: start tick, length in ticks, pitch, velocity, track after track, each
-    in the order of its starts; track (n,) int64: which of `tracks` plays a note; tempos (2, k) float64: ticks, quarters a
-    minute; meters (3, k) int64: ticks, beats, beat unit.
+    `quarter`: ticks a quarter note; notes (4, n) int64: start tick, length in ticks (at least 1), pitch, velocity, track after
+    track, each in the order of its starts; track (n,) int64: which of `tracks` plays a note; tempos (2, k) float64: ticks,
+    quarters a minute; meters: tick, beats and beat unit of each.
     """
 
     quarter: int
@@ -45,7 +45,7 @@ class Score:
     track: np.ndarray
     tracks: tuple[Track, ...]
     tempos: np.ndarray
-    meters: np.ndarray
+    meters: list[tuple[int, int, int]]
 
     def seconds(self, ticks: np.ndarray) -> np.ndarray:
         """The times of ticks, by the tempos; 120 quarters a minute before the first."""
@@ -65,6 +65,7 @@ PLAIN = (
     (r"Unexpected EOF.*", "cut off in the middle of an event"),
     (r"Unknown or unsupported status byte: (.*)", r"damaged: the status byte \1 does not exist in a file"),
 )
+NO_NOTES = np.zeros(0, np.int32)
 NO_PEDAL = np.zeros((2, 0), np.int64)
 
 
@@ -127,13 +128,14 @@ def _end_to_end(scores: list[Score]) -> Score:
     """Scores one after the other, each beginning at a full bar of 4/4."""
     bar, shift, parts = 4 * scores[0].quarter, 0, []
     tracks: list[Track] = []
+    meters: list[tuple[int, int, int]] = []
     for score in scores:
-        moved = [_later(rows, shift) for rows in (score.notes, score.tempos, score.meters)]
-        parts.append((*moved, score.track + len(tracks)))
+        parts.append((_later(score.notes, shift), _later(score.tempos, shift), score.track + len(tracks)))
+        meters += [(tick + shift, beats, unit) for tick, beats, unit in score.meters]
         tracks += [replace(t, pedal=_later(t.pedal, shift)) for t in score.tracks]
         end = int((score.notes[TICK] + score.notes[LENGTH]).max(initial=0))
         shift += -(-end // bar) * bar
-    notes, tempos, meters, track = (np.concatenate(column, -1) for column in zip(*parts))
+    notes, tempos, track = (np.concatenate(column, -1) for column in zip(*parts))
     return Score(scores[0].quarter, notes, track, tuple(tracks), tempos, meters)
 
 
@@ -174,23 +176,25 @@ def _symusic(data: bytes, pedal: bool) -> Score | None:
     import symusic
 
     score: Any = symusic.Score.from_midi(data)  # its stubs hide the attributes
-    found = [t for t in score.tracks if len(t.notes)]
+    found = [t for t in _each(score.tracks) if len(t.notes)]
     parts = [t.notes.numpy() for t in found]
     counts = [len(part["time"]) for part in parts]
-    notes = np.empty((4, sum(counts)), np.int64)
-    if parts:
-        for row, name in zip(notes, ("time", "duration", "pitch", "velocity")):
-            np.concatenate([part[name] for part in parts], out=row, casting="safe")
+    columns = [part[row] for row in ("time", "duration", "pitch", "velocity") for part in parts]
+    notes = np.concatenate([NO_NOTES, *columns], dtype=np.int64).reshape(4, -1)
     read = as_pretty_midi(notes, np.arange(len(parts)).repeat(counts))
     if read is None:
         return None
     tracks = tuple(Track(bool(t.is_drum), int(t.program), t.name, _pedal(t) if pedal else NO_PEDAL) for t in found)
-    tempos, meters = score.tempos.numpy(), score.time_signatures.numpy()
+    tempos = score.tempos.numpy()
     speeds = np.empty((2, len(tempos["time"])))
     speeds[0], speeds[1] = tempos["time"], 6e7 / np.maximum(tempos["mspq"], 1)
-    beats = np.empty((3, len(meters["time"])), np.int64)
-    beats[0], beats[1], beats[2] = meters["time"], meters["numerator"], meters["denominator"]
-    return Score(int(score.tpq), *read, tracks, speeds, beats)
+    meters = [(m.time, m.numerator, m.denominator) for m in _each(score.time_signatures)]
+    return Score(int(score.tpq), *read, tracks, speeds, meters)
+
+
+def _each(events: Any) -> list:
+    """The members of a list of symusic, by number: its iterators end with a C++ exception, which takes longer than a short list."""
+    return [events[i] for i in range(len(events))]
 
 
 def _pedal(track: Any) -> np.ndarray:
@@ -214,8 +218,5 @@ def _pretty_midi(data: bytes) -> Score:
     pedals = [[(tick(c.time), c.value) for c in i.control_changes if c.number == SUSTAIN] for i in found]
     tracks = tuple(Track(i.is_drum, int(i.program), i.name, np.array(p, np.int64).reshape(-1, 2).T) for i, p in zip(found, pedals))
     tempos = [(tick(t), bpm) for t, bpm in zip(*song.get_tempo_changes())]
-    meters = [(tick(m.time), m.numerator, m.denominator) for m in song.time_signature_changes]
-    return Score(
-        song.resolution, columns[1:], columns[0], tracks,
-        np.array(tempos, np.float64).reshape(-1, 2).T, np.array(meters, np.int64).reshape(-1, 3).T,
-    )  # fmt: skip
+    meters = [(int(tick(m.time)), m.numerator, m.denominator) for m in song.time_signature_changes]
+    return Score(song.resolution, columns[1:], columns[0], tracks, np.array(tempos, np.float64).reshape(-1, 2).T, meters)

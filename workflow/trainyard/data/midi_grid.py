@@ -24,10 +24,11 @@ class Places:
 
 @dataclass(slots=True)
 class Grid:
-    """Bars of a song: `edges` (bars + 1,): where each starts and the last ends (ticks), how many steps it has, its tempo; `step`: ticks
-    a sixteenth.
+    """Bars of a song: `edges` (bars + 1,): where each starts and the last ends (ticks), how many steps it has, its tempo (float32);
+    `step`: ticks a sixteenth.
 
-    `length`: ticks of every bar where they are all alike, else 0. Whole numbers of ticks are ints: then so is what is counted in them.
+    `length`: ticks of every bar where they are all alike, else 0. `cut`: notes begin or sound behind the last bar. Whole numbers of
+    ticks are ints: then so is what is counted in them.
     """
 
     edges: np.ndarray
@@ -36,18 +37,20 @@ class Grid:
     end: float
     step: float
     length: float
+    cut: bool
 
     @property
     def starts(self) -> np.ndarray:
         return self.edges[:-1]
 
     def bars_at(self, ticks: np.ndarray) -> np.ndarray:
-        """The bar that each tick lies in; the last one for those behind it."""
+        """The bar that each tick of the song lies in."""
         if not self.length:
             return self.starts.searchsorted(ticks, "right") - 1
         # Floor division of floats takes several times as long.
-        bars = ticks // self.length if ticks.dtype.kind == "i" and isinstance(self.length, int) else (ticks / self.length).astype(np.int64)
-        return np.minimum(bars, len(self.steps) - 1, out=bars)
+        if ticks.dtype.kind == "i" and isinstance(self.length, int):
+            return ticks // self.length
+        return (ticks / self.length).astype(np.int64)
 
     def locate(self, ticks: np.ndarray) -> Places:
         """The nearest grid point of each tick; of two as near, the even one."""
@@ -60,6 +63,7 @@ class Grid:
             return Places(bar, count - bar * size, count)
         # Half a step early: a beat that is played just before the bar line belongs to the bar that it opens.
         bar = self.bars_at(ticks + whole(self.step / 2))
+        np.minimum(bar, len(self.steps) - 1, out=bar)
         step = np.rint(self.exact(ticks, bar)).astype(np.int64)
         np.maximum(step, 0, out=step)
         np.minimum(step, self.steps.take(bar) - 1, out=step)
@@ -82,7 +86,7 @@ def bar_grid(score: Score, max_bars: int) -> Grid:
     start = score.notes[TICK]
     end = max(int((start + score.notes[LENGTH]).max()), int(start.max()) + quarter // 8 + 1, 1)
     changes = {0: (4.0 * quarter, STEPS)}
-    for tick, beats, unit in score.meters.T.tolist():
+    for tick, beats, unit in score.meters:
         length = 4.0 * quarter * beats / unit if unit > 0 else 0.0
         if not quarter / 4 <= length <= 64 * quarter:
             length = 4.0 * quarter
@@ -105,17 +109,17 @@ def bar_grid(score: Score, max_bars: int) -> Grid:
     if counted and not isinstance(stop, int):
         edges = edges.astype(np.float64)
     edges[-1] = stop
-    return Grid(edges, steps, _tempos(score, edges[:-1]), stop, quarter / 4, parts[0][1] if len(marks) == 1 else 0)
+    return Grid(edges, steps, _tempos(score, edges[:-1]), stop, quarter / 4, parts[0][1] if len(marks) == 1 else 0, stop < end)
 
 
 def _tempos(score: Score, edges: np.ndarray) -> np.ndarray:
-    """The tempo at each edge."""
+    """The tempo at each edge, float32."""
     at, tempo = score.tempos
     if len(tempo) == 1 and 10 <= tempo[0] <= 1000:
-        return np.full(len(edges), tempo[0])
+        return tempo.astype(np.float32).repeat(len(edges))
     good = (tempo >= 10) & (tempo <= 1000)
     if not good.any():
         at, tempo = np.zeros(1), np.array([120.0])
     elif not good.all():
         at, tempo = at[good], tempo[good]
-    return tempo[np.maximum(at.searchsorted(edges, "right") - 1, 0)]
+    return tempo.astype(np.float32)[np.maximum(at.searchsorted(edges, "right") - 1, 0)]
