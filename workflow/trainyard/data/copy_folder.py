@@ -43,13 +43,11 @@ def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[
         if old.suffix in (".safetensors", ".jsonl") and old.name not in packs:
             old.unlink()
     for name in packs:
-        link = output / f".{name}.{os.getpid()}.tmp"
-        try:
-            os.link(work / name, link)
-        except OSError:  # a file system without links
-            os.replace(work / name, output / name)
-            continue
-        os.replace(link, output / name)
+        with replacing(output / name) as temporary:
+            try:
+                os.link(work / name, temporary)
+            except OSError:  # a file system without links
+                os.replace(work / name, temporary)
     for name, target in others.items():
         with replacing(target) as temporary:
             shutil.copyfile(work / name, temporary)

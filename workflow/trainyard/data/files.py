@@ -1,5 +1,6 @@
 """Small file helpers: atomic replacement, stable hashes, JSON."""
 
+import binascii
 import errno
 import hashlib
 import json
@@ -13,12 +14,38 @@ from pathlib import Path
 from typing import Any
 
 
+def beside(path: Path) -> Path:
+    """A name in the folder of `path`, for what is to take its place: this process's own. What killed processes of this machine have
+    left there under such names is removed."""
+    # 50 letters: a file name has 255 bytes at most.
+    prefix = f".{path.name[-50:]}.{binascii.crc32(os.uname().nodename.encode()):08x}-"
+    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
+        if name.startswith(prefix) and name.endswith(".tmp") and _is_gone(name[len(prefix) : -len(".tmp")]):
+            leftover = path.with_name(name)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+    return path.with_name(f"{prefix}{os.getpid()}.tmp")
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether no process of this machine has this number."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        pass
+    return False
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place, synced, when the block ends well; else it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
         yield temporary
         _sync(temporary)
@@ -33,7 +60,7 @@ def output_folder(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path).absolute()
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file is where the output folder should be", str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainyard.data.files import beside
+
 
 def process_started(pid: int) -> float | None:
     """When a process started, in clock ticks since boot (Linux), so that a reused pid is told apart; else None."""
@@ -62,7 +64,7 @@ class Heartbeat:
             "eta_low": round(left * (1 - spread), 1) if left is not None else None,
             "eta_high": round(left * (1 + spread), 1) if left is not None else None,
         }  # fmt: skip
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = beside(self.path)
         try:
             temporary.write_text(json.dumps(content))
             os.replace(temporary, self.path)
