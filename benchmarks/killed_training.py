@@ -31,7 +31,8 @@ def make_packs(folder: Path) -> dict[str, str]:
     from trainyard.config.features import TabularFeatures
     from trainyard.data.generate.patients import generate
     from trainyard.data.pack import PackWriter
-    from trainyard.data.tabular import TabularReader, table_context, table_rows
+    from trainyard.data.table_file import table_rows
+    from trainyard.data.tabular import TabularReader, table_context
 
     generate(folder, 0, disease="als", patients=90)
     table = folder / "patients.csv"

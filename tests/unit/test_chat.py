@@ -98,6 +98,7 @@ def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():
         ({"prompt": "a", "answer": "x" * 300}, "301 characters, more than max_chars 200"),
         (b'{"prompt": "a", "answer": "\\ud800"}', "surrogate"),
         ({"messages": [{"role": "user", "content": "hi"}]}, "no answer of an assistant"),
+        ({"messages": [{"role": {"name": "user"}, "content": "hi"}]}, "role {'name': 'user'}"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"prompt": "a", "answer": {"x": NaN}}', "not JSON: NaN"),
         (b'{"prompt": "a", "answer": {"x": 1e999}}', "too large"),

@@ -16,7 +16,8 @@ from trainyard.config.features import TabularFeatures
 from trainyard.data.files import read_json
 from trainyard.data.generate.patients import generate
 from trainyard.data.pack import PackWriter
-from trainyard.data.tabular import TabularReader, table_context, table_rows
+from trainyard.data.table_file import table_rows
+from trainyard.data.tabular import TabularReader, table_context
 from trainyard.machines.checkpoints import Mirrored, local_entries
 from trainyard.machines.mirror import beside
 from trainyard.machines.object_store import BUCKET

@@ -99,7 +99,7 @@ def test_what_is_no_index_is_said(tmp_path: Path) -> None:
 
 
 def test_what_is_no_division_or_one_of_another_index_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="x: not a readable division: no such file; make it with split_dataset.py"):
+    with pytest.raises(DataError, match="x: not a readable division: No such file or directory; make it with split_dataset.py"):
         read_splits(tmp_path / "x", [])
     (tmp_path / "x").write_text("no parquet")
     with pytest.raises(DataError, match="x: not a readable division: .*file; make it with split_dataset.py"):

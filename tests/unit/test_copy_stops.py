@@ -1,14 +1,19 @@
 """A local copy that cannot go on, or should not begin: sources that change, splits left empty, disks too small."""
 
 import io
+import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import trainyard.data.copy_folder as copy_folder
-from copy_runs import numbers, prepare, run, settings
+import trainyard.data.work_folder as work_folder
+from copy_runs import SCRIPTS, numbers, prepare, run, settings
 from trainyard.config.features import FEATURES
 from trainyard.data.audio import clip_features
 from trainyard.data.decoding import reader_class
@@ -72,3 +77,43 @@ def test_what_readers_say_of_the_size_of_their_samples_holds(kind: str) -> None:
         mel, loudness, _ = clip_features(wav.getvalue(), features, True)
         expected = mel.nbytes + (loudness.nbytes if kind == "audio" else 4 * 5 * features.notes)
     assert reader.sample_bytes() == expected
+
+
+def test_packs_among_the_data_themselves_are_refused_and_no_file_of_theirs_is_removed(tmp_path: Path) -> None:
+    root, kept = tmp_path / "rows", tmp_path / "packs" / "my rows.jsonl"
+    root.mkdir()
+    (root / "train.jsonl").write_text("".join(json.dumps({"prompt": f"p{i}", "answer": f"a{i}"}) + "\n" for i in range(40)))
+    index, splits = prepare(root, {"format": "chat"})
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    old = kept.with_name("shard-09.jsonl")
+    old.touch()
+
+    def copy(source: Path, output: Path) -> subprocess.CompletedProcess:
+        given = ["--index", index, "--splits", splits, "--settings", '{"format": "chat"}', "--output-dir", output]
+        command = [sys.executable, SCRIPTS / "copy_to_local.py", "--root", source, *given]
+        return subprocess.run([*command, "--quarantine", tmp_path / "q", "--summary", tmp_path / "s"], capture_output=True, text=True)
+
+    before = (root / "train.jsonl").read_bytes()
+    for source in (root, root / "train.jsonl"):
+        done = copy(source, root / "x" / "..")
+        assert done.returncode == 1 and "is the folder of the data themselves" in done.stderr
+    assert [p.name for p in root.iterdir()] == ["train.jsonl"] and (root / "train.jsonl").read_bytes() == before
+    done = copy(root, kept.parent)
+    assert done.returncode == 0, done.stderr
+    assert kept.read_text() == "mine" and not old.exists() and (kept.parent / "train.jsonl").stat().st_size
+
+
+def test_a_folder_that_was_removed_while_its_lock_was_waited_for_is_made_anew(tmp_path: Path, monkeypatch) -> None:
+    flock = work_folder.fcntl.flock
+
+    def late(handle, how):
+        flock(handle, how)
+        monkeypatch.undo()
+        shutil.rmtree(tmp_path / "work")
+
+    monkeypatch.setattr(work_folder.fcntl, "flock", late)
+    with work_folder.held(tmp_path / "work", "busy") as folder:
+        (folder / "x").touch()
+        with pytest.raises(DataError, match="busy"), work_folder.held(tmp_path / "work", "busy"):
+            pass

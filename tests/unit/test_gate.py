@@ -50,6 +50,16 @@ def test_what_is_wrong_with_the_run_refuses_anywhere(passed, tmp_path: Path) -> 
     assert "every training sample is 'no'" in words and "correct the label rule" in words and str(report) in words
 
 
+@pytest.mark.parametrize(
+    ("text", "says"), [("", "not JSON"), ('{"checks": [', "not JSON"), ("{}", "no report of a preflight"), ("[]", "no rep")]
+)
+def test_half_a_report_or_another_file_is_named(passed, tmp_path: Path, text: str, says: str) -> None:
+    files, report = passed
+    report.write_text(text)
+    words = refusal(files, report, tmp_path)
+    assert words.startswith(f"{report}: ") and says in words
+
+
 def test_what_was_wrong_with_another_machine_is_asked_anew(passed, tmp_path: Path, monkeypatch) -> None:
     files, report = passed
     found = json.loads(report.read_text())

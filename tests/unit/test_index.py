@@ -239,6 +239,14 @@ def test_a_pattern_that_means_nothing_is_a_mistake_in_the_settings(tmp_path: Pat
         index(touch(tmp_path, "a.mid"), format="midi", glob=glob)
 
 
+def test_a_paired_row_may_name_its_files_in_nested_fields(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", *(f"{i}.{kind}" for i in range(2) for kind in ("wav", "mid")))
+    rows = [{"files": {"wav": f"{i}.wav", "mid": f"{i}.mid"}} for i in range(2)]
+    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns, _ = index(root, format="paired", annotations="rows.jsonl", fields={"audio": "files.wav", "midi": "files.mid"})
+    assert columns["path"] == ["0.wav", "1.wav"]
+
+
 def test_subset_is_by_hash_and_nested(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", *(f"{i}.mid" for i in range(40)))
     small, large = (set(index(root, format="midi", subset_size=n)[0]["id"]) for n in (10, 20))

@@ -158,6 +158,13 @@ def test_a_disk_without_room_is_said_and_unused_copies_go_first(mount: Mount, tm
         fuse_mount.unmount(tmp_path / "disk")
 
 
+def test_a_place_that_cannot_be_written_to_is_said_and_the_pack_read_where_it_lies(mount: Mount, monkeypatch) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_DISK", "/proc/no such place")
+    said: list[str] = []
+    path = mount.pack()
+    assert str(bring(path, said)) == path and "/proc/no such place cannot be written to" in said[0]
+
+
 def test_a_mount_that_is_gone_and_a_folder_of_somebody_else(mount: Mount, tmp_path: Path) -> None:
     path = mount.pack()
     folder = tmp_path / "disk" / f"trainyard-packs-{os.getuid()}"

@@ -95,6 +95,8 @@ def test_bad_midi_is_refused(data, reason):
         ({"scores": [0.1, 0.2]}, "2 scores where other rows have 7"),
         ({"scores": dict.fromkeys(DIMENSIONS, "good")}, "not a number"),
         ({"scores": dict.fromkeys(DIMENSIONS, float("nan"))}, "not a number"),
+        ({"scores": dict.fromkeys(DIMENSIONS, 1e300)}, "not a number: 1e\\+300"),
+        ({"scores": dict.fromkeys(DIMENSIONS, 10**400)}, "not a number"),
         ({"midi_path": 3}, "names no midi file"),
     ],
 )

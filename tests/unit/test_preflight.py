@@ -313,5 +313,5 @@ def test_an_index_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert (
         done.returncode == 1
-        and done.stderr == f"error: {tmp_path / 'gone'}: not a readable index: no such file; make it with index_dataset.py\n"
+        and done.stderr == f"error: {tmp_path / 'gone'}: not a readable index: No such file or directory; make it with index_dataset.py\n"
     )

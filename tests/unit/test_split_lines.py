@@ -147,6 +147,19 @@ def test_shards_may_lie_beside_a_file_but_not_in_its_place(tmp_path: Path) -> No
     assert rows_of(tmp_path)["shard-01.jsonl"] == division["shard-01.jsonl"]
 
 
+def test_a_file_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+    rows, other = make(tmp_path / "rows.jsonl", range(20)), make(tmp_path / "eval.jsonl", range(3))
+    with pytest.raises(DataError, match="holds eval.jsonl, and no splits.json"):
+        split_lines(rows, tmp_path, 2, 0.5)
+    assert len(read(tmp_path, "eval.jsonl")) == 3 and len(list(tmp_path.iterdir())) == 2
+    other.unlink()
+    for _ in range(2):
+        split_lines(rows, tmp_path, 2, 0.5)
+    (tmp_path / "splits.json").unlink()
+    (tmp_path / ".split").mkdir()  # as a kill leaves it while an earlier division is replaced
+    split_lines(rows, tmp_path, 2, 0.5)
+
+
 def test_a_source_that_is_neither_file_nor_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rows.jsonl")
     with pytest.raises(DataError, match="neither a file nor a folder"):

@@ -12,8 +12,8 @@ from trainyard.config.features import TabularFeatures
 from trainyard.data.generate.patients import DISEASES, generate
 from trainyard.data.pack import Pack, PackWriter
 from trainyard.data.refused import Refused
-from trainyard.data.table_file import BAD_ROW
-from trainyard.data.tabular import TableError, TabularReader, iterate_rows, table_context, table_rows
+from trainyard.data.table_file import BAD_ROW, TableError, table_rows
+from trainyard.data.tabular import TabularReader, table_context
 from trainyard.data.tabular_prepare import Preparation
 from trainyard.data.views import View
 
@@ -82,7 +82,7 @@ def test_a_table_without_header_gets_numbered_columns(tmp_path):
     table = write(tmp_path / "t.csv", "63,1,typical,0\n41,0,none,1\n57,1,none,0\n")
     context = table_context(table, {"label": {"column": "column4"}})
     assert context["numeric"] == ["column1", "column2"] and context["categorical"] == {"column3": ["none", "typical"]}
-    assert [row["column1"] for _, row in iterate_rows(table)] == ["63", "41", "57"]
+    assert [row["column1"] for row in table_rows(table)] == ["63", "41", "57"]
     years = write(tmp_path / "y.csv", "who,2019,2020,2021\nA,1,2,3\n")
     assert next(table_rows(years)) == {"who": "A", "2019": "1", "2020": "2", "2021": "3"}
 

@@ -72,9 +72,11 @@ def _pack(args: argparse.Namespace) -> None:
         import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
         from trainyard.config.validation import read_settings
         from trainyard.data.copy import Limits, LocalCopy
+        from trainyard.data.copy_folder import refuse_source_folder
         from trainyard.data.storage import read_threads
 
     root = Path(args.root).expanduser()
+    refuse_source_folder(root, Path(args.output_dir))
     reads = args.reads or read_threads(root)
     limits = Limits(args.workers, reads, args.max_file_mb << 20, args.memory_mb)
     copy = LocalCopy(root, args.index, args.splits, read_settings(args.settings), limits)

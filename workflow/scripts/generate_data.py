@@ -27,7 +27,7 @@ def find_generator(name: str) -> Callable[..., None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help='JSON or @file: {"generator": …, "generate": {…}, "seed": 0}')
-    parser.add_argument("--output", type=not_empty, required=True, help="manifest.json; the data go into the folder `files` beside it")
+    parser.add_argument("--output", type=not_empty, required=True, help="manifest.json; the folder `files` beside it is made anew")
     args = parser.parse_args()
     thread_limit(1)
 

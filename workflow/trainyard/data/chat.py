@@ -139,7 +139,7 @@ def _conversation(turns: Any, field: str) -> tuple[list[dict], str, str]:
         if not isinstance(turn, dict):
             raise Refused(f"field '{field}' holds a message that is not an object")
         role = turn.get("role", turn.get("from"))
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise Refused(f"field '{field}' holds a message with the role {role!r}")
         out.append({"role": ROLES[role], "content": as_text(turn.get("content", turn.get("value")), field)})
     while out and out[-1]["role"] != "assistant":

@@ -1,6 +1,7 @@
 """Where a local copy is made: a folder beside its outputs that outlives a kill, and the move into place at the end."""
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,17 @@ from trainyard.data.errors import DataError
 from trainyard.data.files import replacing
 from trainyard.data.sources import MountGone
 from trainyard.data.storage import free_bytes, size
+from trainyard.data.walk import base_folder
 from trainyard.data.work_folder import held
 
 WORK = ".copy"
+PACK = re.compile(r"(all|train|validation|test|shard-\d+)\.(safetensors|jsonl)")
+
+
+def refuse_source_folder(root: Path, output: Path) -> None:
+    """Raise DataError where packs would lie among the files that they are made from, and could take the place of one."""
+    if output.resolve() == base_folder(root).resolve():
+        raise DataError(f"{output}: is the folder of the data themselves; give another --output-dir")
 
 
 @contextmanager
@@ -34,13 +43,13 @@ def work_folder(output: Path) -> Iterator[Path]:
 
 
 def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[str, str]) -> None:
-    """Packs of the work folder into `output`, in place of all earlier ones; then `others`, by name, to where they belong.
+    """Packs of the work folder into `output`, in place of all earlier packs; then `others`, by name, to where they belong.
 
     They also stay in the work folder, so that a kill in between costs nothing. Raises OSError.
     """
     packs = list(packs)
     for old in output.iterdir():
-        if old.suffix in (".safetensors", ".jsonl") and old.name not in packs:
+        if PACK.fullmatch(old.name) and old.name not in packs:
             old.unlink()
     for name in packs:
         with replacing(output / name) as temporary:

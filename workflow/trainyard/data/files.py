@@ -124,7 +124,11 @@ def json_lines(value: Any, depth: int = 2, margin: str = "\n") -> str:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What a JSON file holds. Raises OSError, and ValueError with the name of a file that is no JSON, such as half of one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -14,6 +14,7 @@ from trainyard.data.annotations import join_rows, path_key, read_json_row, read_
 from trainyard.data.errors import DataError
 from trainyard.data.lines import scan_files
 from trainyard.data.names import from_text, to_text
+from trainyard.data.rules import look_up
 from trainyard.data.samples import Samples
 from trainyard.data.table_file import BAD_ROW, table_rows
 from trainyard.data.walk import Found, base_folder, compile_globs, list_samples, walk
@@ -69,7 +70,7 @@ def _paired(root: Path, dataset: Dataset) -> Samples:
     rows = read_rows(file)
     key = dataset.fields.get("audio", "audio")
     good = [row for _, _, row in rows if isinstance(row, dict)]
-    if not any(key in row for row in good):
+    if not any(look_up(row, key) for row in good):
         known = list(good[0]) if good else []
         raise DataError(f"{file}: no row has '{key}', which fields.audio asks for{nearest(key, known)}")
     base = base_folder(root)
@@ -79,7 +80,7 @@ def _paired(root: Path, dataset: Dataset) -> Samples:
         if not isinstance(row, dict):
             samples.add(f"{dataset.annotations}#{number}", dataset.annotations, offset, size, f"row {number + 1} is {row}")
             continue
-        path = _below(str(row.get(key)), base)
+        path = _below(str(look_up(row, key)), base)
         id = f"{path}#{number}" if path in seen else path
         seen.add(id)
         there = sizes.get(path, Found(path, 0))

@@ -65,7 +65,13 @@ def _near(path: str, say: Callable[[str], Any], stop: Callable[[], bool], most: 
     if place is None:
         say(f"note: {path} lies on {mount.words}, and no local disk was found to copy it to: set TRAINYARD_LOCAL_DISK")
         return path
-    return _PackCopy(path, status, mount, _own_folder(place)).get(say, stop)
+    try:
+        folder = _own_folder(place)
+    except OSError as error:
+        say(f"note: {path} is read from {mount.words}, slowly: {place} cannot be written to ({error.strerror}); "
+            "set TRAINYARD_LOCAL_DISK to a local disk")  # fmt: skip
+        return path
+    return _PackCopy(path, status, mount, folder).get(say, stop)
 
 
 def _own_folder(place: Path) -> Path:

@@ -4,7 +4,6 @@ One annotation row is one sample: `fields` of the dataset name the keys of the r
 path (both below the root) and the scores (an object of numbers, or a list of them).
 """
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from trainyard.data.predictions import PartOutput
 from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
+LARGEST = float(np.finfo(np.float32).max)
 FIELDS = {"audio": "audio", "midi": "midi", "scores": "scores"}
 NOTE_COLUMNS = ("pitch", "velocity", "since_previous", "duration", "pedal")
 
@@ -85,7 +85,7 @@ class PairedReader:
             value = dict(zip(self.names, value))
         for name in self.names:
             number = value.get(name)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= LARGEST:
                 raise Refused(f"score '{name}' is {'missing' if number is None else f'not a number: {number!r}'}")
         return np.array([value[name] for name in self.names], np.float32)
 

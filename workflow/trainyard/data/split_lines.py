@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # numpy takes a while to load, as do other modules below, and
 ENDINGS = (".jsonl", ".ndjson")
 NO_ROW = "the line is not a JSON object: it does not begin with { and end with }"
 OWN = ("shard-[0-9]*.jsonl*", "eval.jsonl*", "quarantine.csv", "splits.json")  # names in the output folder that are replaced
+WORK = ".split"
 MAX_SHARDS = 500  # as many files are open at once; the usual limit is 1,024
 MAX_WORKERS = 4  # each holds some blocks in memory, and the disk has its limit too
 
@@ -80,9 +81,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in refused_lines(pieces, scans)]
     borders = _borders(scans, shards, eval_fraction, source)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
-    with held_empty(
-        output / ".split", f"{output}: another split_dataset.py is writing there; wait for it or give another --output"
-    ) as work:
+    with held_empty(output / WORK, f"{output}: another split_dataset.py is writing there; wait for it or give another --output") as work:
         parts = deal_rows(paths, pieces, scans, borders.place, [work / name for name in names], workers)
         if [_stamp(p) for p in paths] != before:
             raise DataError(f"{source}: changed while it was divided; run again when it is at rest")
@@ -135,6 +134,9 @@ def _check_output(source: Path, paths: list[Path], output: Path) -> None:
     originals = (path.resolve() for path in paths)
     if any(path.parent == target and any(map(path.match, OWN)) for path in originals):
         raise DataError(f"{output}: its shards would take the place of the source; give another --output")
+    strange = [p.name for pattern in OWN[:2] for p in output.glob(pattern)]
+    if strange and not any((output / name).exists() for name in ("splits.json", WORK)):
+        raise DataError(f"{output}: holds {strange[0]}, and no splits.json that says it may go; move it, or give another --output")
     need = sum(p.stat().st_size for p in paths)
     place = next(p for p in (output, *output.parents) if p.exists())
     if not place.is_dir():

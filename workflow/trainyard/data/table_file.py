@@ -51,11 +51,6 @@ def table_rows(path: str | Path) -> Iterator[dict[str, str]]:
         yield from table.rows()
 
 
-def iterate_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(row number from 0, row) of a table."""
-    yield from enumerate(table_rows(path))
-
-
 class Table:
     """An open table: `columns`, `decimal` ("." or ","), `delimiter`, `headed` (its first line names the columns), and its rows, once."""
 

@@ -13,9 +13,7 @@ import numpy as np
 from trainyard.config.base import nearest
 from trainyard.config.features import TabularFeatures
 from trainyard.data.refused import Refused
-from trainyard.data.table_file import BAD_ROW, MISSING, TableError, is_missing, iterate_rows, open_table, parse_number, table_rows
-
-__all__ = ["TableError", "TabularReader", "is_missing", "iterate_rows", "table_context", "table_rows"]
+from trainyard.data.table_file import BAD_ROW, MISSING, TableError, is_missing, open_table, parse_number
 
 # Signs that stand for "not measured" among numbers, but may be a category among words ("none", "-").
 MISSING_AMONG_NUMBERS = MISSING | {"none", ".", "-", "--", "inf", "-inf", "+inf", "infinity", "-infinity"}

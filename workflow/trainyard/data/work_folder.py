@@ -24,18 +24,34 @@ os.register_at_fork(after_in_child=_let_go)
 @contextmanager
 def held(folder: Path, busy: str) -> Iterator[Path]:
     """The folder, made where it is missing. Raises DataError, with `busy`, when another process is in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    lock = _locked(folder, busy)
+    while not _is_at(lock, folder):  # the process that held it removed it as it left
+        os.close(lock)
+        lock = _locked(folder, busy)
+    _LOCKS.add(lock)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(busy) from None
-        _LOCKS.add(lock)
         yield folder
     finally:
         _LOCKS.discard(lock)
         os.close(lock)
+
+
+def _locked(folder: Path, busy: str) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise DataError(busy) from None
+    return lock
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

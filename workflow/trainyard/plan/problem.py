@@ -105,12 +105,6 @@ class Problem:
                     tail[before] = max(tail[before], tail[task.path] + self._fastest[task.path])
         return tail
 
-    @property
-    def chained(self) -> bool:
-        """Whether a training waits for another one."""
-        own = {t.path for t in self.tasks}
-        return any(before in own for t in self.tasks for before in t.after)
-
 
 def wall(lane: Lane, work: float) -> float:
     """Hours from now until `work` hours are done on a lane; inf when its session ends before and it does not come back."""

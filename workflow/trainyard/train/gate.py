@@ -22,6 +22,8 @@ def pass_gate(report: str, packs: Mapping[str, str], checkpoints: Path, place: t
     `checkpoints` is the folder of this run's own.
     """
     preflight = read_json(report)
+    if not isinstance(preflight, dict) or not isinstance(preflight.get("checks"), list):
+        raise ValueError(f"{report}: is no report of a preflight; delete it to check again")
     needs = preflight.get("needs")
     elsewhere = preflight.get("run_info", {}).get("host") != socket.gethostname()
     failed = [Check(**c) for c in preflight["checks"] if c["verdict"] == "fail"]
