@@ -60,8 +60,8 @@ def open_parquet(path: str | os.PathLike, columns: Sequence[str], what: str, mak
     try:
         file = pq.ParquetFile(path, pre_buffer=False)
     except (OSError, pa.ArrowException) as error:
-        known = isinstance(error, OSError) and error.errno  # else what is wrong with its bytes
-        words = os.strerror(error.errno) if known else " ".join(str(error).split()).rstrip(".")
+        number = error.errno if isinstance(error, OSError) else None  # without one it is the bytes that are wrong
+        words = os.strerror(number) if number else " ".join(str(error).split()).rstrip(".")
         raise DataError(f"{path}: not a readable {what}: {words}; make it with {maker}") from None
     if missing := [c for c in columns if c not in file.schema.names]:
         raise DataError(f"{path}: no {what}: it has no column {', '.join(missing)}; make it with {maker}")
