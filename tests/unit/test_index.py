@@ -1,5 +1,6 @@
 """The index: what is listed, what is never followed, how labels and groups are found."""
 
+import gzip
 import json
 import os
 import string
@@ -192,6 +193,40 @@ def test_chat_rows_by_offset(tmp_path: Path, name: str, text: str) -> None:
     data = (root / name).read_bytes()
     assert [json.loads(data[o : o + n]) for o, n in zip(columns["row"], columns["size"])] == CHAT
     assert columns["group"] == ["a", "b", "a"] and columns["id"] == [f"{name}#{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize(("text", "rows"), [
+    ('[{"a": 1}, "b", {"c": 2}]', ['{"a": 1}', '"b"', '{"c": 2}']), ('\ufeff[1, 2,\n 3]\n', ["1, 2,\n 3"]),
+    ('[{"a": 1},\n]\n\n', ['{"a": 1}']), ('[{"a": 1}] behind', ['{"a": 1}', "behind"]), ("[]", []),
+])  # fmt: skip
+def test_what_is_no_object_in_an_array_is_a_row_that_will_be_refused(tmp_path: Path, text: str, rows: list[str]) -> None:
+    (tmp_path / "x.json").write_text(text)
+    data = (tmp_path / "x.json").read_bytes()
+    assert [data[a : a + n].decode() for a, n in zip(*scan_rows(tmp_path / "x.json"))] == rows
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (gzip.compress(b'{"q": "one"}\n'), "a gzip archive: unpack it"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    (b"<!DOCTYPE html>\n<html>404</html>", "a web page"), ('{"q": "é"}'.encode("utf-16"), "UTF-16"), (b" \n[]", "no rows"),
+])  # fmt: skip
+def test_a_file_without_rows_is_refused_once_and_says_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+    root = touch(tmp_path / "root", "a.jsonl", data=b'{"q": "one"}\n{"q": "two"}\n')
+    touch(root, "b.json", data=data)
+    columns, _ = index(root, format="chat")
+    assert columns["id"] == ["a.jsonl#0", "a.jsonl#1", "b.json"] and words in columns["refused"][2]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_inside_one_object_are_not_guessed(tmp_path: Path, indent: int | None) -> None:
+    root = touch(tmp_path / "root", "x.json", data=json.dumps({"version": 1, "data": CHAT}, indent=indent).encode())
+    with pytest.raises(DataError, match="its keys: 'version', 'data'"):
+        index(root, format="chat")
+
+
+def test_a_single_row_that_is_no_row_says_why(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "x.json", data=b'["one", "two"]')
+    with pytest.raises(DataError, match="one row, and it is not usable: not JSON: Extra data"):
+        index(root, format="chat")
 
 
 def test_array_that_breaks_off_leaves_a_row_that_will_be_refused(tmp_path: Path) -> None:

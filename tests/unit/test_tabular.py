@@ -115,7 +115,7 @@ def test_blanks_divide_numbers_and_not_prose(tmp_path, gap):
         ("a,b,a\n1,2,3\n", {}, "two columns are called 'a' .columns 1 and 3."),
         ("", {}, "empty"),
         (",,\n,,\n", {}, "delimiters only"),
-        (b"PK\x03\x04\0\0", {}, "export it as CSV"),
+        (b"PK\x03\x04\0\0", {}, "export it as text"),
         ("age,ill\n1,2\n", {"label": {"column": "il"}}, "label.column is 'il'.*did you mean 'ill'"),
         ("age,ill\n1,2\n", {"features": {"drop": ["agee"]}}, "features.drop is 'agee'.*'age'"),
         ("who,ill\nA,1\n", {"label": {"column": "ill"}, "group": {"column": "who"}}, "no column is left"),

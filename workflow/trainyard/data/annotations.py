@@ -10,6 +10,7 @@ from trainyard.config.base import nearest
 from trainyard.data.errors import DataError
 from trainyard.data.lines import scan_rows
 from trainyard.data.names import shorten
+from trainyard.data.refused import Refused
 from trainyard.data.table_file import table_rows
 
 PATH_KEYS = ("path", "file", "filename", "file_name", "item_name", "name", "id", "audio", "audio_path", "midi", "midi_path", "wav", "video")
@@ -38,7 +39,10 @@ def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
     """
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return [(i, 0, row.get("") or dict(row)) for i, row in enumerate(table_rows(path))]
-    starts, sizes = scan_rows(path)
+    try:
+        starts, sizes = scan_rows(path)
+    except Refused as error:
+        raise DataError(f"{path}: {error}") from None
     rows: list[tuple[int, int, dict[str, Any] | str]] = []
     with open(path, "rb") as file:
         for start, size in zip(starts.tolist(), sizes.tolist()):

@@ -12,6 +12,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
+from trainyard.data.not_text import what_instead
+
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "?"})
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
@@ -65,8 +67,7 @@ class Table:
         if not head.strip():
             raise TableError(f"{path}: the table is empty")
         if "\0" in head:
-            packed = "a gzip archive: unpack it" if _begins(path, b"\x1f\x8b") else "it holds zero bytes; export it as CSV"
-            raise TableError(f"{path}: not a text table ({packed})")
+            raise TableError(f"{path}: not a text table (it holds zero bytes; export it as CSV)")
         delimiter = _delimiter(head)
         # Only a table that is not divided by commas can have them inside its numbers.
         self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
@@ -142,10 +143,13 @@ def open_table(path: str | Path) -> Iterator[Table]:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 by its mark; UTF-8 if all of it is; else what spreadsheets of the West write."""
+    """UTF-16 by its mark; UTF-8 if all of it is; else what spreadsheets of the West write. Raises TableError for what is no text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        head = file.read(64)
+        if (other := what_instead(head)) is not None:
+            raise TableError(f"{path}: not a text table but {other}")
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return "utf-16"
         file.seek(0)
         try:
@@ -155,11 +159,6 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             return "cp1252"
     return "utf-8-sig"
-
-
-def _begins(path: Path, magic: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def _filled(cells: list[str]) -> list[str]:
