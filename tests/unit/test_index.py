@@ -267,6 +267,14 @@ def test_table_has_a_row_a_sample(tmp_path: Path) -> None:
         index(touch(root, "u.csv", data=b"a,b\n1,2\n"), format="tabular")
 
 
+def test_a_missing_cell_is_no_class_unless_it_is_given_a_name(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "t.csv", data=b"age,sick\n50,1\n51,NA\n52,?\n53,0\n54,none\n")
+    columns, _ = index(root, format="tabular", label={"column": "sick"})
+    assert columns["label"] == ["1", None, None, "0", "none"] and "no label" in columns["refused"][2]
+    columns, _ = index(root, format="tabular", label={"column": "sick", "map": {"NA": "unknown"}})
+    assert columns["label"] == ["1", "unknown", None, "0", "none"]
+
+
 def test_subset_is_by_hash_and_nested(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", *(f"{i}.mid" for i in range(40)))
     small, large = (set(index(root, format="midi", subset_size=n)[0]["id"]) for n in (10, 20))

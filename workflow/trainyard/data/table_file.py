@@ -4,20 +4,17 @@ decimal commas, no header, row names without a heading (as R writes them), trail
 import codecs
 import csv
 import io
-import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
+from trainyard.data.cells import MISSING_AMONG_NUMBERS, decimal_mark, is_missing, parse_number
 from trainyard.data.not_text import what_instead
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "?"})
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-CELL_WITH_COMMA = re.compile(r'(^|[;\t|"\n])\s*[+-]?\d+,\d+\s*($|[;\t|"\r\n])')
 YEAR = re.compile(r"(19|20)\d\d")
 ROW_NAMES = ("row", "row name", "name of the row")  # what a column of row names is called that has no heading
 FIRST_ROWS = 50  # that show whether the first line is their header
@@ -26,22 +23,6 @@ BAD_ROW = ""  # key under which a row says what is wrong with it as a whole
 
 class TableError(ValueError):
     """A table that cannot be read, with the file and what to do."""
-
-
-def is_missing(text: str | None) -> bool:
-    """Whether a cell holds nothing: empty, NA, N/A, nan, NULL or ?."""
-    return text is None or text.strip().lower() in MISSING
-
-
-def parse_number(text: str, decimal: str = ".") -> float | None:
-    """A finite number that float32 can hold, or None. With decimal "," both 3,14 and 3.14 are read."""
-    text = text.strip()
-    if decimal == "," and DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
-    if not NUMBER.fullmatch(text):
-        return None
-    value = float(text)
-    return value if math.isfinite(value) and abs(value) < 3e38 else None
 
 
 def table_rows(path: str | Path) -> Iterator[dict[str, str]]:
@@ -69,27 +50,26 @@ class Table:
         if "\0" in head:
             raise TableError(f"{path}: not a text table (it holds zero bytes; export it as CSV)")
         delimiter = _delimiter(head)
-        # Only a table that is not divided by commas can have them inside its numbers.
-        self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
+        self.decimal = decimal_mark(_cells(head, delimiter), delimiter)
         stream.seek(0)
         self._cells = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter == " ")
         first = next((row for row in self._lines() if any(cell.strip() for cell in row)), None)
         if first is None:
             raise TableError(f"{path}: the table holds delimiters only")
         names = [cell.strip().lstrip("\ufeff") for cell in first]
-        self._first = list(islice(self._lines(), FIRST_ROWS))
+        self._first = [cells for cells in islice(self._lines(), FIRST_ROWS) if any(cell.strip() for cell in cells)]
         headed = not _is_data(names, self.decimal)
         if not headed:
             self._first, names = [first, *self._first], [f"column{i + 1}" for i in range(len(first))]
-        while names and not names[-1]:
-            names.pop()  # trailing delimiters
-        self.columns = [name or f"column{i + 1}" for i, name in enumerate(names)]
-        self._fit(headed)
+        self.columns = self._fit(names, headed)
         self._refuse_twins()
+        self._headings = self._more_headings(self._first if headed else self._first[1:])
+        if self._headings and not headed:
+            raise TableError(f"{path}: its first line is no row of the others, the second looks like their header: remove the first")
 
     def rows(self) -> Iterator[dict[str, str]]:
         width = len(self.columns)
-        for cells in chain(self._first, self._lines()):
+        for number, cells in enumerate(chain(self._first, self._lines())):
             if not any(cell.strip() for cell in cells):
                 continue
             row = dict(zip(self.columns, cells))
@@ -98,20 +78,45 @@ class Table:
                 lines = sum(cell.count("\n") for cell in cells)
                 quote = f"; a quote in it is not closed and takes {lines} more lines with it" if lines else ""
                 row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns{quote}"
+            elif number < self._headings:
+                row[BAD_ROW] = "a second line of headings or units: words where the rows below have numbers"
             yield row
 
-    def _fit(self, headed: bool) -> None:
-        """Give the row names a column when only they lack a heading. Raises TableError when the first line fits none of the others."""
-        rows = [_filled(cells) for cells in self._first[0 if headed else 1 :] if any(cell.strip() for cell in cells)]
-        width, widths = len(self.columns), {len(cells) for cells in rows}
-        if len(rows) < 3 or len(widths) != 1 or max(widths) <= width:
-            return
-        if not headed or max(widths) > width + 1:
-            raise TableError(
-                f"{self.path}: its first line has {width} cells, all others have {max(widths)}: it is no header of theirs; "
-                "remove it, or let it name every column"
-            )
-        self.columns.insert(0, next(name for name in ROW_NAMES if name not in self.columns))
+    def _fit(self, names: list[str], headed: bool) -> list[str]:
+        """A name for each column. Only row names may lack a heading. Raises TableError when the first line fits none of the others."""
+        rows = [_filled(cells) for cells in self._first[0 if headed else 1 :]]
+        widths = Counter(map(len, rows))
+        usual, times = widths.most_common(1)[0] if rows else (0, 0)
+        named = len(_filled(names))
+        if len(rows) >= 3 and times >= 0.9 * len(rows) and usual > len(names):
+            if not headed or usual > named + 1:
+                raise TableError(
+                    f"{self.path}: its first line has {named} cells, all others have {usual}: it is no header of theirs; "
+                    "remove it, or let it name every column"
+                )
+            if len(widths) == 1:
+                return [next(name for name in ROW_NAMES if name not in names), *names]
+        # Delimiters at the end of all lines divide nothing; what stands under a name that is empty is a column.
+        used = max([named, *(width for width in widths if width <= len(names))])
+        if used > 2 and 2 * sum(map(bool, names)) <= used:
+            raise TableError(f"{self.path}: its first line names {sum(map(bool, names))} of {used} columns: it is no header; remove it")
+        return [name or f"column{i + 1}" for i, name in enumerate(names[:used])]
+
+    def _more_headings(self, rows: list[list[str]]) -> int:
+        """How many rows at the beginning are no data: units, types or a second header, with words where the others have numbers."""
+        below = [cells for cells in rows[2:] if len(cells) >= len(self.columns)]
+        numbers = []
+        for i in range(len(self.columns)):
+            filled = [cells[i] for cells in below if cells[i].strip().lower() not in MISSING_AMONG_NUMBERS]
+            if len(filled) >= 3 and all(parse_number(cell, self.decimal) is not None for cell in filled):
+                numbers.append(i)
+        count = 0
+        for cells in rows[:2]:
+            there = [cells[i] for i in numbers if i < len(cells) and cells[i].strip().lower() not in MISSING_AMONG_NUMBERS]
+            if any(parse_number(cell, self.decimal) is not None for cell in there) or not (numbers and (there or count)):
+                break
+            count += 1
+        return count
 
     def _lines(self) -> Iterator[list[str]]:
         try:
@@ -183,6 +188,13 @@ def _delimiter(head: str) -> str:
         if width > 1 and (alike, width) > score:
             best, score = delimiter, (alike, width)
     return " " if score[1] == 1 and _divided_by_blanks(lines[:FIRST_ROWS]) else best
+
+
+def _cells(head: str, delimiter: str) -> Iterator[str]:
+    """The cells of a head that can be divided."""
+    with suppress(csv.Error):
+        for row in csv.reader(io.StringIO(head), delimiter=delimiter):
+            yield from row
 
 
 def _divided_by_blanks(lines: list[str]) -> bool:

@@ -12,13 +12,12 @@ import numpy as np
 
 from trainyard.config.base import nearest
 from trainyard.config.features import TabularFeatures
+from trainyard.data.cells import MISSING, MISSING_AMONG_NUMBERS, is_missing, parse_number
 from trainyard.data.refused import Refused
-from trainyard.data.table_file import BAD_ROW, MISSING, TableError, is_missing, iterate_rows, open_table, parse_number, table_rows
+from trainyard.data.table_file import BAD_ROW, TableError, iterate_rows, open_table, table_rows
 
 __all__ = ["TableError", "TabularReader", "is_missing", "iterate_rows", "table_context", "table_rows"]
 
-# Signs that stand for "not measured" among numbers, but may be a category among words ("none", "-").
-MISSING_AMONG_NUMBERS = MISSING | {"none", ".", "-", "--", "inf", "-inf", "+inf", "infinity", "-infinity"}
 OTHER = "(other)"
 MAX_CATEGORIES = 64
 MAX_DISTINCT = 10_000
