@@ -162,6 +162,19 @@ def test_annotations_join_files(tmp_path: Path, values: list[str], kind: str) ->
     assert columns["label"] == ["joy", "calm"] and columns["path"] == ["Alto-1#A/0000.wav", "Alto-1#A/0001.wav"]
 
 
+@pytest.mark.parametrize(("name", "text", "key"), [
+    ("m.txt", "a.wav\tjoy\ne\u0301.wav\tcalm\n", "column1"),  # no header: names of files are no headings
+    ("m.csv", "file,feeling\na.wav,joy\n\u00e9.wav,calm\n", "file"),  # é in one letter, in the file's name in two
+    ("m.json", json.dumps([{"audio": {"path": "a.wav"}, "feeling": "joy"}, {"audio": {"path": "é.wav"}, "feeling": "calm"}]), "audio.path"),
+])  # fmt: skip
+def test_annotations_as_other_tools_write_them(tmp_path: Path, name: str, text: str, key: str) -> None:
+    root = touch(tmp_path / "root", "a.wav", "e\u0301.wav")
+    (root / name).write_text(text, encoding="utf-8")
+    label = {"column": "column2" if key == "column1" else "feeling"}
+    columns, meta = index(root, format="audio", annotations=name, fields={"path": key}, label=label)
+    assert columns["label"] == ["joy", "calm"] and meta["notes"] == []
+
+
 def test_file_without_annotation_is_refused_and_lost_rows_are_counted(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", "a.wav", "b.wav")
     (root / "m.jsonl").write_text('{"path": "a.wav", "x": {"y": true}}\n{"path": "gone.wav"}\nnot json\n')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from trainyard.data.errors import DataError
 from trainyard.data.lines import scan_rows
 from trainyard.data.names import shorten
 from trainyard.data.refused import Refused
+from trainyard.data.rules import look_up
 from trainyard.data.table_file import table_rows
 
 PATH_KEYS = ("path", "file", "filename", "file_name", "item_name", "name", "id", "audio", "audio_path", "midi", "midi_path", "wav", "video")
@@ -75,13 +77,14 @@ def path_key(rows: Sequence[dict[str, Any]], wanted: str | None, file: Path) -> 
     """The key of the rows that names a sample's file: the one asked for, or the first usual one. Raises DataError."""
     first = next(iter(rows), {})
     if wanted is not None:
-        if not any(wanted in row for row in rows):
+        if all(look_up(row, wanted) is None for row in rows):
             raise DataError(f"{file}: fields.path is '{wanted}', but no row has that{nearest(wanted, list(first))}")
         return wanted
     for key in PATH_KEYS:
         if isinstance(first.get(key), str):
             return key
-    raise DataError(f"{file}: cannot tell which of {', '.join(map(str, first))} names a sample's file; say so with fields: {{path: KEY}}")
+    keys = ", ".join(shorten(str(key), 40) for key in list(first)[:8]) + (", …" if len(first) > 8 else "")
+    raise DataError(f"{file}: cannot tell which of {keys} names a sample's file; say so with fields: {{path: KEY}}")
 
 
 def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, root: Path) -> tuple[list[int], list[str]]:
@@ -92,6 +95,7 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     """
     exact: dict[str, int] = {}
     names: dict[str, int] = {}
+    paths = [_composed(path) for path in paths]
     for i, path in enumerate(paths):
         exact[path] = i
     for i, path in enumerate(paths):
@@ -102,7 +106,7 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     joined = [-1] * len(paths)
     lost, again = [], 0
     for number, row in enumerate(rows):
-        value = row.get(key)
+        value = look_up(row, key)
         at = _find(str(value), exact, names, root) if isinstance(value, (str, int)) else -1
         if at < 0:
             lost.append(str(value))
@@ -118,8 +122,13 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     return joined, notes
 
 
+def _composed(text: str) -> str:
+    """One spelling for letters with marks: some systems keep é in names as e and its accent."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def _find(value: str, exact: dict[str, int], names: dict[str, int], root: Path) -> int:
-    value = value.strip().removeprefix("./")
+    value = _composed(value.strip().removeprefix("./"))
     tries = [value, "/".join(value.rsplit("#", 1)), value.replace("\\", "/")]
     if value.startswith("/"):
         tries.append(value.removeprefix(str(root).rstrip("/") + "/"))

@@ -13,6 +13,7 @@ from trainyard.data.annotations import join_rows, path_key, read_json_row, read_
 from trainyard.data.errors import DataError
 from trainyard.data.lines import ROW_BYTES, scan_files
 from trainyard.data.names import from_text, shorten, to_text
+from trainyard.data.rules import look_up
 from trainyard.data.samples import Samples
 from trainyard.data.table_file import BAD_ROW, table_rows
 from trainyard.data.walk import Found, base_folder, list_samples, walk
@@ -47,7 +48,7 @@ def _files(root: Path, dataset: Dataset) -> Samples:
         if found and not any(j >= 0 for j in joined):
             raise DataError(
                 f"{file}: none of its {len(rows)} rows names one of the {len(found)} files: '{key}' of the first is "
-                f"'{rows[0].get(key)}', the first file is '{found[0].path}'; correct fields.path or the root"
+                f"'{look_up(rows[0], key)}', the first file is '{found[0].path}'; correct fields.path or the root"
             )
     for file_found, number in zip(found, joined):
         samples.add(file_found.path, file_found.path, -1, file_found.size, file_found.refused, rows[number] if number >= 0 else None)

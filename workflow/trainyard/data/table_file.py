@@ -15,6 +15,7 @@ from typing import TextIO
 from trainyard.data.cells import MISSING_AMONG_NUMBERS, decimal_mark, is_missing, parse_number
 from trainyard.data.not_text import what_instead
 
+FILE_NAME = re.compile(r".+\.(wav|flac|ogg|opus|mp3|m4a|aiff?|midi?|npz|npy|jsonl?)", re.IGNORECASE)
 YEAR = re.compile(r"(19|20)\d\d")
 ROW_NAMES = ("row", "row name", "name of the row")  # what a column of row names is called that has no heading
 FIRST_ROWS = 50  # that show whether the first line is their header
@@ -207,7 +208,9 @@ def _divided_by_blanks(lines: list[str]) -> bool:
 
 
 def _is_data(cells: list[str], decimal: str) -> bool:
-    """Whether a first row is not a header: half of its cells are numbers, years aside."""
+    """Whether a first row is not a header: half of its cells are numbers, years aside, or one names a file."""
     filled = [cell for cell in cells if cell]
+    if any(FILE_NAME.fullmatch(cell) for cell in filled):
+        return True
     numbers = sum(parse_number(cell, decimal) is not None and not YEAR.fullmatch(cell) for cell in filled)
     return bool(filled) and numbers >= 0.5 * len(filled)
