@@ -242,6 +242,19 @@ def test_preparation_looks_at_training_rows_only(patients):
     assert np.isfinite(unknown).all() and unknown[0, -9:].sum() == 0
 
 
+def test_each_category_keeps_its_own_values_in_any_order_of_columns(tmp_path):
+    rows = [(f"w{i}", "ABCDE"[i % 5], "fm"[i % 2], str(i % 3 % 2)) for i in range(30)]
+    lines = "\n".join(map(",".join, [("who", "stage", "sex", "ill"), *rows]))
+    pack = pack_table(
+        write(tmp_path / "t.csv", lines), tmp_path / "all.safetensors", {"label": {"column": "ill"}, "group": {"column": "who"}}
+    )
+    every = np.arange(30)
+    x = Preparation.fit(pack, every).apply(pack.fixed("numeric")[every], pack.fixed("category")[every])
+    names = [(name, value) for name, values in pack.meta["categorical"].items() for value in values]
+    found = [{names[i] for i in np.flatnonzero(row)} for row in x]
+    assert found == [{("stage", stage), ("sex", sex)} for _, stage, sex, _ in rows]
+
+
 def test_model_prepares_as_its_baselines_do_and_learns(patients):
     import torch
     from trainyard.config.architectures import TabularOptions

@@ -67,7 +67,8 @@ class TabularReader:
 
     def __init__(self, features: TabularFeatures, root: Path, context: dict[str, Any]):
         self.numeric: list[str] = list(context["numeric"])
-        self.categorical: dict[str, list[str]] = {name: list(values) for name, values in context["categorical"].items()}
+        # By name: a pack's meta holds them so, and the models take the columns of `category` in that order.
+        self.categorical: dict[str, list[str]] = {name: list(values) for name, values in sorted(context["categorical"].items())}
         self.decimal: str = context.get("decimal", ".")
         self._missing = frozenset(context.get("missing") or ())
         self._odd: dict[str, str] = dict(context.get("odd") or {})
