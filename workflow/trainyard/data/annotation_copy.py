@@ -3,15 +3,20 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainyard.data.annotations import read_rows
+from trainyard.data.annotations import composed, read_rows
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text, to_text
+from trainyard.data.table_file import open_table
 from trainyard.data.walk import Found
+
+# How a path begins that was written on another machine: its root, a drive, a variable, an address.
+ELSEWHERE = re.compile(r"/|[A-Za-z]:/|[$%{~]|[a-z0-9]+://")
 
 
 class AnnotationCopy:
@@ -23,6 +28,7 @@ class AnnotationCopy:
             raise DataError(f"{path}: no such file of annotations")
         self.source, self.name, self.refused = str(source), name, {}
         self._files = files
+        self._marked = {composed(file): file for file in files if not file.isascii()}
         rows = []
         for number, (_, _, row) in enumerate(read_rows(path)):
             if isinstance(row, dict):
@@ -50,8 +56,11 @@ class AnnotationCopy:
             rows.append(self._rewrite(row, local))
         with replacing(local / self.name) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
             if self.kind == "csv":
-                writer = csv.DictWriter(out, list(rows[0]) if rows else [], extrasaction="ignore", lineterminator="\n")
-                writer.writeheader()
+                with open_table(Path(self.source) / self.name) as table:
+                    fields, headed, delimiter = table.columns, table.headed, table.delimiter
+                writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n", delimiter=delimiter)
+                if headed:
+                    writer.writeheader()
                 writer.writerows(rows)
             elif self.kind == "list":
                 json.dump(rows, out, ensure_ascii=False, indent=1)
@@ -75,16 +84,19 @@ class AnnotationCopy:
         if len(text) > 4096 or "\n" in text and text not in self._files:
             return None
         text = text.removeprefix("./").removeprefix(self.source.rstrip("/") + "/")
-        if text in self._files:
-            return text
-        # Written on another machine, or beside the annotations: the longest end of the path that is there.
-        beside = os.path.normpath(os.path.join(os.path.dirname(self.name), text))
-        if beside in self._files:
-            return beside
+        # As it is, or beside the annotations.
+        for tried in (text, os.path.normpath(os.path.join(os.path.dirname(self.name), text))):
+            if (found := self._there(tried)) is not None:
+                return found
         parts = text.split("/")
-        if not value.startswith("/") or len(parts) < 3:
+        if not ELSEWHERE.match(text) or len(parts) < 3:
             return None
-        return next((end for i in range(1, len(parts) - 1) if (end := "/".join(parts[i:])) in self._files), None)
+        ends = (self._there("/".join(parts[i:])) for i in range(1, len(parts) - 1))
+        return next((end for end in ends if end is not None), None)  # the longest end of the path that is there
+
+    def _there(self, path: str) -> str | None:
+        """The file of this path, however its letters with marks are spelled."""
+        return path if path in self._files else None if path.isascii() else self._marked.get(composed(path))
 
     def _rewrite(self, value: Any, local: Path) -> Any:
         if isinstance(value, dict):

@@ -95,7 +95,7 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     """
     exact: dict[str, int] = {}
     names: dict[str, int] = {}
-    paths = [_composed(path) for path in paths]
+    paths = [composed(path) for path in paths]
     for i, path in enumerate(paths):
         exact[path] = i
     for i, path in enumerate(paths):
@@ -122,13 +122,13 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     return joined, notes
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
     """One spelling for letters with marks: some systems keep é in names as e and its accent."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _find(value: str, exact: dict[str, int], names: dict[str, int], root: Path) -> int:
-    value = _composed(value.strip().removeprefix("./"))
+    value = composed(value.strip().removeprefix("./"))
     tries = [value, "/".join(value.rsplit("#", 1)), value.replace("\\", "/")]
     if value.startswith("/"):
         tries.append(value.removeprefix(str(root).rstrip("/") + "/"))

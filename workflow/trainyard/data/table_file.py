@@ -41,7 +41,7 @@ def iterate_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 class Table:
-    """An open table: `columns`, `decimal` ("." or ","), and its rows, once."""
+    """An open table: `columns`, `delimiter`, `decimal` ("." or ","), whether it is `headed`, and its rows, once."""
 
     def __init__(self, path: Path, stream: TextIO):
         self.path = path
@@ -50,7 +50,7 @@ class Table:
             raise TableError(f"{path}: the table is empty")
         if "\0" in head:
             raise TableError(f"{path}: not a text table (it holds zero bytes; export it as CSV)")
-        delimiter = _delimiter(head)
+        self.delimiter = delimiter = _delimiter(head)
         self.decimal = decimal_mark(_cells(head, delimiter), delimiter)
         stream.seek(0)
         self._cells = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter == " ")
@@ -59,7 +59,7 @@ class Table:
             raise TableError(f"{path}: the table holds delimiters only")
         names = [cell.strip().lstrip("\ufeff") for cell in first]
         self._first = [cells for cells in islice(self._lines(), FIRST_ROWS) if any(cell.strip() for cell in cells)]
-        headed = not _is_data(names, self.decimal)
+        self.headed = headed = not _is_data(names, self.decimal)
         if not headed:
             self._first, names = [first, *self._first], [f"column{i + 1}" for i in range(len(first))]
         self.columns = self._fit(names, headed)
