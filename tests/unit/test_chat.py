@@ -34,15 +34,19 @@ def test_fields_may_be_nested_and_objects_become_compact_json():
 
 @pytest.mark.parametrize(
     ("context", "prompt"),
-    [("a, b, c", "Sort these.\n\na, b, c"), ("", "Sort these."), (None, "Sort these."), ([3, 1], "Sort these.\n\n[3,1]")],
+    [
+        ("a, b, c", "Sort these.\n\na, b, c"),
+        ("", "Sort these."),
+        (None, "Sort these."),
+        ([3, 1], "Sort these.\n\n[3,1]"),
+        (3, "Sort these.\n\n3"),
+    ],
 )
 def test_a_context_is_put_behind_the_prompt_where_there_is_one(context, prompt):
     fields = {"prompt": "instruction", "context": "input", "answer": "output"}
     row = {"instruction": "Sort these.", "input": context, "output": "done"}
     assert read(row, fields)["prompt"] == prompt
     assert read({k: v for k, v in row.items() if k != "input"}, fields)["prompt"] == "Sort these."
-    with pytest.raises(Refused, match="field 'input' is not text but int"):
-        read(row | {"input": 3}, fields)
 
 
 def test_patterns_cut_prompt_and_answer_out_of_one_field_across_lines():
@@ -84,6 +88,53 @@ def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():
         assert [t["content"] for t in json.loads(found["messages"])] == ["be brief", "one", "1"]
 
 
+def test_a_prompt_or_an_answer_may_be_a_list_of_messages():
+    asked = [{"role": "Developer", "content": "be brief"}, {"role": "user", "content": "two"}]
+    said = [{"role": "assistant", "content": "2"}]
+    for prompt, answer in ((asked, said), (asked, "2"), (asked, 2)):
+        found = read({"input": prompt, "ideal": answer, "more": "of it"}, {"prompt": "input", "answer": "ideal", "context": "more"})
+        assert (found["prompt"], found["answer"]) == ("two\n\nof it", "2")
+        assert json.loads(found["messages"]) == [{"role": "system", "content": "be brief"}]
+    assert read({"prompt": "two", "answer": said})["answer"] == "2"
+    edges = [{"from": "hall", "to": "kitchen"}]
+    assert read({"prompt": "connect", "answer": edges})["answer"] == '[{"from":"hall","to":"kitchen"}]'
+    with pytest.raises(Refused, match="field 'prompt' holds no answer of an assistant to a user"):
+        read({"prompt": asked[:1], "answer": "2"})
+
+
+def test_parts_of_text_are_one_text():
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    found = read({"messages": [{"role": "user", "content": parts}, {"role": "model", "content": [{"type": "output_text", "text": "3"}]}]})
+    assert (found["prompt"], found["answer"]) == ("one two", "3")
+
+
+@pytest.mark.parametrize(("value", "answer"), [(3, "3"), (0.5, "0.5"), (True, "true"), ([1, "a"], '[1,"a"]')])
+def test_what_is_no_text_is_learned_as_json_writes_it(value, answer):
+    assert read({"prompt": "a", "answer": value})["answer"] == answer
+
+
+CALL = [{"function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"role": "assistant", "content": None, "tool_calls": CALL}, "a call of a tool .tool_calls., which is not read"),
+        ({"role": "assistant", "content": "let me look", "function_call": CALL[0]}, "a call of a tool .function_call."),
+        ({"role": "tool", "content": "12"}, "a message with the role 'tool'; those of users, assistants"),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {}}]},
+            "a part of type 'image_url'",
+        ),
+        ({"role": "user"}, "not text but null"),
+    ],
+)
+def test_a_conversation_that_would_lose_something_is_refused(turn, words):
+    sound = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    with pytest.raises(Refused, match=words):
+        read({"messages": [*sound, turn, *sound]})
+
+
 @pytest.mark.parametrize(
     "row, words",
     [
@@ -91,7 +142,6 @@ def test_a_conversation_gives_its_last_answer_and_keeps_what_came_before():
         (b"\xff\xfe", "not UTF-8"),
         (b"[1]", "object was expected"),
         ({"prompt": "a"}, "field 'answer' is missing; the row has prompt"),
-        ({"prompt": "a", "answer": 3}, "field 'answer' is not text but int"),
         ({"prompt": "a", "answer": None}, "not text but null"),
         ({"prompt": "a", "answer": "  "}, "answer .* is empty"),
         ({"prompt": "a\0b", "answer": "c"}, "NUL"),
@@ -116,7 +166,12 @@ def test_bad_rows_are_refused_with_the_reason(row, words):
 
 
 def test_a_mistake_in_fields_is_said_before_any_row_is_read():
-    wrong = (({"promt": "a"}, "promt"), ({"prompt": "a", "prompt_pattern": "("}, "regular"), ({"answer_pattern": "x"}, "group"))
+    wrong = (
+        ({"promt": "a"}, "promt"),
+        ({"prompt": "a", "prompt_pattern": "("}, "regular"),
+        ({"answer_pattern": "x"}, "group"),
+        ({"messages": "a", "answer": "b"}, "leave out answer"),
+    )
     for fields, words in wrong:
         with pytest.raises(ValueError, match=words):
             ChatReader(ChatFeatures(), Path("."), {"fields": fields})

@@ -48,6 +48,23 @@ def test_raw_copy_rewrites_annotations_and_goes_on_where_it_was(tmp_path: Path) 
     assert {p.name for p in (local / "audio").iterdir() if p.stat().st_ino != times[p.name]} <= {"f 2.wav"}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("a.csv", "file;mark;share\nC:\\their\\data\\w\\a.wav;x;1,5\n", ["file;mark;share", "LOCAL/w/a.wav;x;1,5"]),
+        ("a.txt", "$data/w/a.wav\tjoy\nhttps://host/w/b\u00e9.wav\tcalm\n", ["LOCAL/w/a.wav\tjoy", "LOCAL/w/be\u0301.wav\tcalm"]),
+    ],
+)
+def test_a_table_of_annotations_is_written_as_it_was(tmp_path: Path, name: str, text: str, lines: list[str]) -> None:
+    source, local = tmp_path / "source", tmp_path / "local"
+    (source / "w").mkdir(parents=True)
+    for file in ("a.wav", "be\u0301.wav"):
+        (source / "w" / file).write_bytes(file.encode())
+    (source / name).write_text(text, encoding="utf-8")
+    copy_raw(source, local, "--annotations", name)
+    assert (local / name).read_text(encoding="utf-8").replace(str(local), "LOCAL").splitlines() == lines
+
+
 def test_raw_copy_into_itself_is_refused(tmp_path: Path) -> None:
     from trainyard.data.mirror import mirror
 

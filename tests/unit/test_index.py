@@ -1,5 +1,6 @@
 """The index: what is listed, what is never followed, how labels and groups are found."""
 
+import gzip
 import json
 import os
 import string
@@ -162,6 +163,19 @@ def test_annotations_join_files(tmp_path: Path, values: list[str], kind: str) ->
     assert columns["label"] == ["joy", "calm"] and columns["path"] == ["Alto-1#A/0000.wav", "Alto-1#A/0001.wav"]
 
 
+@pytest.mark.parametrize(("name", "text", "key"), [
+    ("m.txt", "a.wav\tjoy\ne\u0301.wav\tcalm\n", "column1"),  # no header: names of files are no headings
+    ("m.csv", "file,feeling\na.wav,joy\n\u00e9.wav,calm\n", "file"),  # é in one letter, in the file's name in two
+    ("m.json", json.dumps([{"audio": {"path": "a.wav"}, "feeling": "joy"}, {"audio": {"path": "é.wav"}, "feeling": "calm"}]), "audio.path"),
+])  # fmt: skip
+def test_annotations_as_other_tools_write_them(tmp_path: Path, name: str, text: str, key: str) -> None:
+    root = touch(tmp_path / "root", "a.wav", "e\u0301.wav")
+    (root / name).write_text(text, encoding="utf-8")
+    label = {"column": "column2" if key == "column1" else "feeling"}
+    columns, meta = index(root, format="audio", annotations=name, fields={"path": key}, label=label)
+    assert columns["label"] == ["joy", "calm"] and meta["notes"] == []
+
+
 def test_file_without_annotation_is_refused_and_lost_rows_are_counted(tmp_path: Path) -> None:
     root = touch(tmp_path / "root", "a.wav", "b.wav")
     (root / "m.jsonl").write_text('{"path": "a.wav", "x": {"y": true}}\n{"path": "gone.wav"}\nnot json\n')
@@ -193,6 +207,40 @@ def test_chat_rows_by_offset(tmp_path: Path, name: str, text: str) -> None:
     data = (root / name).read_bytes()
     assert [json.loads(data[o : o + n]) for o, n in zip(columns["row"], columns["size"])] == CHAT
     assert columns["group"] == ["a", "b", "a"] and columns["id"] == [f"{name}#{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize(("text", "rows"), [
+    ('[{"a": 1}, "b", {"c": 2}]', ['{"a": 1}', '"b"', '{"c": 2}']), ('\ufeff[1, 2,\n 3]\n', ["1, 2,\n 3"]),
+    ('[{"a": 1},\n]\n\n', ['{"a": 1}']), ('[{"a": 1}] behind', ['{"a": 1}', "behind"]), ("[]", []),
+])  # fmt: skip
+def test_what_is_no_object_in_an_array_is_a_row_that_will_be_refused(tmp_path: Path, text: str, rows: list[str]) -> None:
+    (tmp_path / "x.json").write_text(text)
+    data = (tmp_path / "x.json").read_bytes()
+    assert [data[a : a + n].decode() for a, n in zip(*scan_rows(tmp_path / "x.json"))] == rows
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (gzip.compress(b'{"q": "one"}\n'), "a gzip archive: unpack it"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    (b"<!DOCTYPE html>\n<html>404</html>", "a web page"), ('{"q": "é"}'.encode("utf-16"), "UTF-16"), (b" \n[]", "no rows"),
+])  # fmt: skip
+def test_a_file_without_rows_is_refused_once_and_says_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+    root = touch(tmp_path / "root", "a.jsonl", data=b'{"q": "one"}\n{"q": "two"}\n')
+    touch(root, "b.json", data=data)
+    columns, _ = index(root, format="chat")
+    assert columns["id"] == ["a.jsonl#0", "a.jsonl#1", "b.json"] and words in columns["refused"][2]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_inside_one_object_are_not_guessed(tmp_path: Path, indent: int | None) -> None:
+    root = touch(tmp_path / "root", "x.json", data=json.dumps({"version": 1, "data": CHAT}, indent=indent).encode())
+    with pytest.raises(DataError, match="its keys: 'version', 'data'"):
+        index(root, format="chat")
+
+
+def test_a_single_row_that_is_no_row_says_why(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "x.json", data=b'["one", "two"]')
+    with pytest.raises(DataError, match="one row, and it is not usable: not JSON: Extra data"):
+        index(root, format="chat")
 
 
 def test_array_that_breaks_off_leaves_a_row_that_will_be_refused(tmp_path: Path) -> None:
@@ -245,6 +293,14 @@ def test_a_paired_row_may_name_its_files_in_nested_fields(tmp_path: Path) -> Non
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns, _ = index(root, format="paired", annotations="rows.jsonl", fields={"audio": "files.wav", "midi": "files.mid"})
     assert columns["path"] == ["0.wav", "1.wav"]
+
+
+def test_a_missing_cell_is_no_class_unless_it_is_given_a_name(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "t.csv", data=b"age,sick\n50,1\n51,NA\n52,?\n53,0\n54,none\n")
+    columns, _ = index(root, format="tabular", label={"column": "sick"})
+    assert columns["label"] == ["1", None, None, "0", "none"] and "no label" in columns["refused"][2]
+    columns, _ = index(root, format="tabular", label={"column": "sick", "map": {"NA": "unknown"}})
+    assert columns["label"] == ["1", "unknown", None, "0", "none"]
 
 
 def test_subset_is_by_hash_and_nested(tmp_path: Path) -> None:

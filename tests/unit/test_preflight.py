@@ -34,9 +34,9 @@ def job(**keys) -> dict:
     return {**model, **where, "options": options, "features": features, **keys}
 
 
-def write(path: Path, ids, groups, labels, values=None, classes=("no", "yes"), **more) -> str:
+def write(path: Path, ids, groups, labels, values=None, classes=("no", "yes"), meta=None, **more) -> str:
     rng = np.random.default_rng(len(ids))
-    meta = {"format": "tabular", "classes": list(classes), "numeric": ["a", "b"], "categorical": {}}
+    meta = {"format": "tabular", "classes": list(classes), "numeric": ["a", "b"], "categorical": {}, **(meta or {})}
     with PackWriter(path, meta) as writer:
         for i, (id, group, label) in enumerate(zip(ids, groups, labels)):
             numeric = values[i] if values is not None else rng.normal(size=2)
@@ -72,8 +72,8 @@ def test_sound_data_pass_with_a_prediction(tmp_path: Path) -> None:
     report = examine(packs(tmp_path), tmp_path)
     assert report["verdict"] == "ok", [c for c in report["checks"] if c["verdict"] != "ok"]
     assert {c["check"] for c in report["checks"]} == {
-        "packs", "storage", "read", "checkpoints", "labels", "values", "leaks", "model", "step", "predict", "device", "memory", "disk",
-        "parallel", "time", "batch",
+        "packs", "storage", "read", "checkpoints", "labels", "columns", "values", "leaks", "model", "step", "predict", "device", "memory",
+        "disk", "parallel", "time", "batch",
     }  # fmt: skip
     assert report["checks"][0]["check"] == "packs" and report["checks"][-1]["check"] == "time"
     prediction = report["prediction"]
@@ -107,6 +107,30 @@ def test_missing_broken_and_empty_packs_fail(tmp_path: Path) -> None:
 def test_labels(tmp_path: Path, labels: list[int], verdict: str, words: str) -> None:
     found = check(examine(packs(tmp_path, train={"labels": labels}), tmp_path), "labels")
     assert found["verdict"] == verdict and words in found["value"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "verdict", "words"),
+    [
+        ([f"{i}.5" for i in range(30)], [i % 30 for i in range(40)], "fail", "30 classes among 40 training samples"),
+        ([f"{i}" for i in range(21)], [i % 21 for i in range(60)], "warn", "21 different numbers"),
+        (["no", "No ", "1", "1.0"], [i % 4 for i in range(40)], "warn", "no, No , 1, 1.0 differ in spelling only"),
+    ],
+)
+def test_labels_that_are_amounts_or_spelled_in_two_ways(
+    tmp_path: Path, classes: list[str], labels: list[int], verdict: str, words: str
+) -> None:
+    train = {"ids": [f"t{i}" for i in range(len(labels))], "groups": [f"g{i}" for i in range(len(labels))], "labels": labels}
+    found = examine(packs(tmp_path, train={**train, "classes": classes}), tmp_path)["checks"]
+    assert any(words in c["value"] and c["verdict"] == verdict for c in found), found
+
+
+def test_what_is_odd_about_columns_is_said(tmp_path: Path) -> None:
+    meta = {"ignored": {"id": "counts the rows"}, "odd": {"a": "always '1'"}}
+    found = examine(packs(tmp_path, train={"meta": meta}), tmp_path)["checks"]
+    first, second = (c for c in found if c["check"] == "columns")
+    assert first["verdict"] == "ok" and first["value"] == "2 of numbers, 0 of categories; not used: id (counts the rows)"
+    assert second["verdict"] == "warn" and second["value"] == "a: always '1'"
 
 
 def test_samples_without_a_label_are_counted(tmp_path: Path) -> None:

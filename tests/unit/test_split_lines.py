@@ -340,6 +340,9 @@ def test_mistakes_are_said(tmp_path: Path, shards: int, fraction: float, says: s
         split_lines(make(tmp_path / "x.jsonl", range(50)), tmp_path / "out", shards, fraction)
     with pytest.raises(DataError, match="no such file"):
         split_lines(tmp_path / "none", tmp_path / "out", 2, 0.1)
+    (tmp_path / "list.json").write_text(json.dumps([{"a": 1}, {"a": 2}], indent=1))
+    with pytest.raises(DataError, match="left out: 8 lines or files, such as list.json:1 .the line is not a JSON object"):
+        split_lines(tmp_path / "list.json", tmp_path / "out", 2, 0.1)
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="ends in .jsonl"):
         split_lines(tmp_path / "folder", tmp_path / "out", 2, 0.1)

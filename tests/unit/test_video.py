@@ -145,6 +145,11 @@ def test_floats_column_order_and_other_names_are_read():
     assert np.array_equal(got, video) and np.allclose(where, positions)
 
 
+def test_a_mistake_in_fields_is_said_before_any_file_is_read():
+    with pytest.raises(ValueError, match="fields: unknown key 'vidoe'"):
+        read(b"", {"fields": {"vidoe": "clip"}})
+
+
 VIDEO, POSITIONS = sample()
 BAD_POSITION = POSITIONS.copy()
 BAD_POSITION[3, 1] = np.nan
@@ -174,6 +179,8 @@ BAD_FLOATS = np.where(np.arange(SIZE) == 3, np.inf, VIDEO / 255)
         (npz(video=VIDEO, positions=POSITIONS.astype(str)), "expected numbers"),
         (npz(video=VIDEO.astype(object), positions=POSITIONS), "pickle"),
         (npz(video=VIDEO, positions=POSITIONS, **{f"a{i}": np.zeros(1) for i in range(80)}), "holds 82 arrays"),
+        (npz(video=np.full_like(VIDEO, 7), positions=POSITIONS), "blank: every pixel of video has the same value"),
+        (b"\x93NUMPY\x01\x00" + bytes(100), "an .npy, which holds one array; an .npz with video and positions is needed"),
         (npy_in_zip((2, 6, 3, 16, 16), bytes(100)), "fewer bytes"),
         (npy_in_zip((-2, 6, 3, 16, 16), bytes(100)), "claims shape"),
     ],

@@ -45,6 +45,7 @@ class TabularFeatures(Frozen):
 
     drop: tuple[str, ...] = Field((), description="columns that are never used as features")
     categorical: tuple[str, ...] = Field((), description="columns of categories beside those found to hold text")
+    missing: tuple[str, ...] = Field((), description="cells that hold nothing beside empty ones, NA and the like: `['-9', '999']`")
 
 
 class ChatFeatures(Frozen):

@@ -3,16 +3,20 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainyard.data.annotations import TABLES, keyed_rows, read_rows
+from trainyard.data.annotations import TABLES, composed, keyed_rows, read_rows
 from trainyard.data.errors import DataError
 from trainyard.data.files import replacing, unit_hash
 from trainyard.data.names import from_text, to_text
 from trainyard.data.table_file import open_table
 from trainyard.data.walk import Found
+
+# How a path begins that was written on another machine: its root, a drive, a variable, an address.
+ELSEWHERE = re.compile(r"/|[A-Za-z]:/|[$%{~]|[a-z0-9]+://")
 
 
 def name_below(source: Path, name: str) -> str:
@@ -33,6 +37,7 @@ class AnnotationCopy:
             raise DataError(f"{name}: give the file of annotations by its path below {source}")
         self.source, self.name, self.refused = os.path.abspath(source), name, {}
         self._path, self._known = source / name, set(files)
+        self._marked = {composed(file): file for file in files if not file.isascii()}
         rows = []
         for number, (_, _, row) in enumerate(read_rows(self._path)):
             if isinstance(row, dict):
@@ -100,18 +105,21 @@ class AnnotationCopy:
         if len(text) > 4096 or "\n" in text and text not in self._known:
             return None
         text = text.removeprefix("./").removeprefix(self.source.rstrip("/") + "/")
-        if text in self._known:
-            return text
-        # Written on another machine, or beside the annotations: the longest end of the path that is there.
-        beside = os.path.normpath(os.path.join(os.path.dirname(self.name), text))
-        if beside in self._known:
-            return beside
+        # As it is, or beside the annotations.
+        for tried in (text, os.path.normpath(os.path.join(os.path.dirname(self.name), text))):
+            if (found := self._there(tried)) is not None:
+                return found
         parts = text.split("/")
-        if not value.startswith("/") or len(parts) < 3:
+        if not ELSEWHERE.match(text) or len(parts) < 3:
             return None
         # A name alone could be that of anything, unless it lies in a folder that is called as the source is.
         last = len(parts) - (parts[-2] != os.path.basename(self.source))
-        return next((end for i in range(1, last) if (end := "/".join(parts[i:])) in self._known), None)
+        ends = (self._there("/".join(parts[i:])) for i in range(1, last))
+        return next((end for end in ends if end is not None), None)  # the longest end of the path that is there
+
+    def _there(self, path: str) -> str | None:
+        """The file of this path, however its letters with marks are spelled."""
+        return path if path in self._known else None if path.isascii() else self._marked.get(composed(path))
 
     def _rewrite(self, value: Any, local: Path) -> Any:
         if isinstance(value, dict):

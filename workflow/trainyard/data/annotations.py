@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from trainyard.config.base import nearest
 from trainyard.data.errors import DataError
 from trainyard.data.lines import scan_rows
 from trainyard.data.names import shorten
+from trainyard.data.refused import Refused
+from trainyard.data.rules import look_up
 from trainyard.data.table_file import table_rows
 
 TABLES = (".csv", ".tsv", ".txt")  # endings of annotations that are tables; all others are JSON
@@ -39,7 +42,10 @@ def read_rows(path: Path) -> list[tuple[int, int, dict[str, Any] | str]]:
     """
     if path.suffix.lower() in TABLES:
         return [(i, 0, row.get("") or dict(row)) for i, row in enumerate(table_rows(path))]
-    starts, sizes = scan_rows(path)
+    try:
+        starts, sizes = scan_rows(path)
+    except Refused as error:
+        raise DataError(f"{path}: {error}") from None
     rows: list[tuple[int, int, dict[str, Any] | str]] = []
     with open(path, "rb") as file:
         for start, size in zip(starts.tolist(), sizes.tolist()):
@@ -71,13 +77,14 @@ def path_key(rows: Sequence[dict[str, Any]], wanted: str | None, file: Path) -> 
     """The key of the rows that names a sample's file: the one asked for, or the first usual one. Raises DataError."""
     first = next(iter(rows), {})
     if wanted is not None:
-        if not any(wanted in row for row in rows):
+        if all(look_up(row, wanted) is None for row in rows):
             raise DataError(f"{file}: fields.path is '{wanted}', but no row has that{nearest(wanted, list(first))}")
         return wanted
     for key in PATH_KEYS:
         if isinstance(first.get(key), str):
             return key
-    raise DataError(f"{file}: cannot tell which of {', '.join(map(str, first))} names a sample's file; say so with fields: {{path: KEY}}")
+    keys = ", ".join(shorten(str(key), 40) for key in list(first)[:8]) + (", …" if len(first) > 8 else "")
+    raise DataError(f"{file}: cannot tell which of {keys} names a sample's file; say so with fields: {{path: KEY}}")
 
 
 def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, root: Path) -> tuple[list[int], list[str]]:
@@ -88,6 +95,7 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     """
     exact: dict[str, int] = {}
     names: dict[str, int] = {}
+    paths = [composed(path) for path in paths]
     for i, path in enumerate(paths):
         exact[path] = i
     for i, path in enumerate(paths):
@@ -98,7 +106,7 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     joined = [-1] * len(paths)
     lost, again = [], 0
     for number, row in enumerate(rows):
-        value = row.get(key)
+        value = look_up(row, key)
         at = _find(str(value), exact, names, root) if isinstance(value, (str, int)) else -1
         if at < 0:
             lost.append(str(value))
@@ -114,8 +122,13 @@ def join_rows(paths: Sequence[str], rows: Sequence[dict[str, Any]], key: str, ro
     return joined, notes
 
 
+def composed(text: str) -> str:
+    """One spelling for letters with marks: some systems keep é in names as e and its accent."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def _find(value: str, exact: dict[str, int], names: dict[str, int], root: Path) -> int:
-    value = value.strip().removeprefix("./")
+    value = composed(value.strip().removeprefix("./"))
     tries = [value, "/".join(value.rsplit("#", 1)), value.replace("\\", "/")]
     if value.startswith("/"):
         tries.append(value.removeprefix(str(root).rstrip("/") + "/"))

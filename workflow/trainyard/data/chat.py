@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from trainyard.data.conversation import as_text, is_conversation, last_answer, turns_of
 from trainyard.data.refused import Refused
 from trainyard.data.rules import look_up
 
 MISSING = object()
 BOM = "\ufeff"
 FIELDS = ("prompt", "prompt_pattern", "context", "answer", "answer_pattern", "messages")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "system": "system"}
 
 
 class ChatReader:
@@ -23,8 +23,8 @@ class ChatReader:
     `prompt_pattern` or `answer_pattern` the first group of that regular expression (`.` matches newlines too) is cut
     out of the field; `context` names a field that is put behind the prompt, after an empty line, in rows where it holds
     something (Alpaca's input, Dolly's context); `messages` names a list of {"role", "content"} (or {"from", "value"})
-    whose last answer is the answer. Without `fields`, `messages` is tried first, then `prompt` and `answer`. Objects
-    become compact JSON text.
+    whose last answer is the answer. Without `fields`, `messages` is tried first, then `prompt` and `answer`. A prompt or
+    answer that is a list of messages is read as such; all else that is no text becomes compact JSON text.
     """
 
     def __init__(self, features: Any, root: Path, context: dict):
@@ -32,6 +32,9 @@ class ChatReader:
         unknown = sorted(set(self.fields) - set(FIELDS))
         if unknown:
             raise ValueError(f"fields: unknown key '{unknown[0]}'; chat rows know {', '.join(FIELDS)}")
+        beside = sorted(set(self.fields) - {"messages"})
+        if "messages" in self.fields and beside:
+            raise ValueError(f"fields: messages holds prompts and answers: leave out {beside[0]}, or give the list of messages as prompt")
         self.patterns = {}
         for name in ("prompt", "answer"):
             pattern = self.fields.get(f"{name}_pattern")
@@ -45,17 +48,31 @@ class ChatReader:
             raise Refused(f"a JSON object was expected, found {type(row).__name__}")
         messages = self.fields.get("messages") or ("messages" if not self.fields and isinstance(row.get("messages"), list) else None)
         if messages:
-            before, prompt, answer = _conversation(field_of(row, messages), messages)
+            before, prompt, answer = last_answer(turns_of(field_of(row, messages), messages), messages)
         else:
-            before, prompt, answer = [], self._text(row, "prompt") + self._context(row), self._text(row, "answer")
+            before, prompt, answer = self._pair(row)
         length = len(prompt) + len(answer) + sum(len(turn["content"]) for turn in before)
         if length > self.features.max_chars:
             raise Refused(f"{length} characters, more than max_chars {self.features.max_chars}")
         return {}, {"prompt": prompt, "answer": answer, "messages": json.dumps(before, ensure_ascii=False) if before else ""}
 
-    def _text(self, row: dict, name: str) -> str:
+    def _pair(self, row: dict) -> tuple[list[dict], str, str]:
+        """The turns before the prompt, the prompt, and the answer."""
+        prompt, answer = self._value(row, "prompt"), self._value(row, "answer")
+        if isinstance(prompt, str) and isinstance(answer, str):
+            return [], prompt + self._context(row), answer
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        turns[-1]["content"] += self._context(row)
+        turns += [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+        return last_answer(turns, self.fields.get("prompt", "prompt"))
+
+    def _value(self, row: dict, name: str) -> str | list[dict]:
+        """The text of a field, or its turns where it holds messages."""
         field = self.fields.get(name, name)
-        text = as_text(row[field] if field in row else field_of(row, field), field)
+        value = row[field] if field in row else field_of(row, field)
+        if name not in self.patterns and is_conversation(value):
+            return turns_of(value, field)
+        text = as_text(value, field)
         if name in self.patterns:
             found = self.patterns[name].search(text)
             if not found or found.group(1) is None:
@@ -80,25 +97,6 @@ def field_of(row: dict, field: str) -> Any:
     value = look_up(row, field, MISSING)
     if value is MISSING:
         raise Refused(f"field '{field}' is missing; the row has {', '.join(map(str, list(row)[:8])) or 'no fields'}")
-    return value
-
-
-def as_text(value: Any, field: str) -> str:
-    """A field's value as text: strings as they are, objects and lists as compact JSON. Raises Refused for anything else."""
-    if isinstance(value, dict | list):
-        try:
-            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        except ValueError:
-            raise Refused(f"field '{field}' holds a number too large for JSON's readers") from None
-    if not isinstance(value, str):
-        raise Refused(f"field '{field}' is not text but {'null' if value is None else type(value).__name__}")
-    if "\0" in value:
-        raise Refused(f"field '{field}' holds a NUL character")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise Refused(f"field '{field}' holds half of a surrogate pair, which is not text") from None
     return value
 
 
@@ -128,22 +126,3 @@ def _compile(name: str, pattern: str) -> re.Pattern:
     if compiled.groups < 1:
         raise ValueError(f"{name} needs a group in parentheses: its text is taken")
     return compiled
-
-
-def _conversation(turns: Any, field: str) -> tuple[list[dict], str, str]:
-    """The turns before the last question, that question, and its answer."""
-    if not isinstance(turns, list):
-        raise Refused(f"field '{field}' is not a list of messages")
-    out = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            raise Refused(f"field '{field}' holds a message that is not an object")
-        role = turn.get("role", turn.get("from"))
-        if not isinstance(role, str) or role not in ROLES:
-            raise Refused(f"field '{field}' holds a message with the role {role!r}")
-        out.append({"role": ROLES[role], "content": as_text(turn.get("content", turn.get("value")), field)})
-    while out and out[-1]["role"] != "assistant":
-        out.pop()
-    if len(out) < 2 or out[-2]["role"] != "user" or not out[-1]["content"].strip() or not out[-2]["content"].strip():
-        raise Refused(f"field '{field}' holds no answer of an assistant to a user")
-    return out[:-2], out[-2]["content"], out[-1]["content"]

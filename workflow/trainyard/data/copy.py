@@ -27,6 +27,7 @@ from trainyard.data.files import json_text
 from trainyard.data.index import find_table, typed_dataset
 from trainyard.data.index_file import open_index
 from trainyard.data.journal import Commit, Journal, Kept, Outcome, identity_of
+from trainyard.data.lines import ROW_BYTES
 from trainyard.data.loading import FileLoader, Given, Loader, RowLoader, TableLoader, files_of_rows, samples_of, size_of
 from trainyard.data.names import from_text
 from trainyard.data.packer import Packer
@@ -39,7 +40,6 @@ from trainyard.data.walk import base_folder
 from trainyard.data.workers import DecodePool
 
 SECONDS = 60.0  # a format without parse_seconds of its own
-ROW_BYTES = 64 << 20
 COMMIT_SECONDS = 0.2  # of work that a kill may cost
 PRIORITY = ("all", "test", "validation", "train")
 

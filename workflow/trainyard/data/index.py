@@ -12,8 +12,8 @@ from trainyard.config.features import FEATURES
 from trainyard.config.validation import validate
 from trainyard.data.annotations import join_rows, path_key, read_json_row, read_rows
 from trainyard.data.errors import DataError
-from trainyard.data.lines import scan_files
-from trainyard.data.names import from_text, to_text
+from trainyard.data.lines import ROW_BYTES, scan_files
+from trainyard.data.names import from_text, shorten, to_text
 from trainyard.data.rules import look_up
 from trainyard.data.samples import Samples
 from trainyard.data.table_file import BAD_ROW, table_rows
@@ -53,7 +53,7 @@ def _files(root: Path, dataset: Dataset) -> Samples:
         if found and not any(j >= 0 for j in joined):
             raise DataError(
                 f"{file}: none of its {len(rows)} rows names one of the {len(found)} files: '{key}' of the first is "
-                f"'{rows[0].get(key)}', the first file is '{found[0].path}'; correct fields.path or the root"
+                f"'{look_up(rows[0], key)}', the first file is '{found[0].path}'; correct fields.path or the root"
             )
     for file_found, number in zip(found, joined):
         samples.add(file_found.path, file_found.path, -1, file_found.size, file_found.refused, rows[number] if number >= 0 else None)
@@ -137,9 +137,22 @@ def _chat(root: Path, dataset: Dataset) -> Samples:
                     except ValueError as error:
                         why = str(error)
                 samples.add(f"{found.path}#{number}", found.path, start, size, why, row)
-    if not len(samples):
-        raise DataError(f"{root}: its JSON files hold no rows")
+    if len(samples) == 1 and not isinstance(rows, str):
+        _refuse_nested(path, int(starts[0]), int(sizes[0]))
     return samples
+
+
+def _refuse_nested(path: Path, start: int, size: int) -> None:
+    """A file's one object is the only row of all data: what is meant as rows lies inside it. Raises DataError."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        try:
+            keys = ", ".join(f"'{shorten(key, 40)}'" for key in list(read_json_row(file.read(min(size, ROW_BYTES))))[:8])
+        except ValueError as error:
+            raise DataError(f"{path}: one row, and it is not usable: {error}; write a JSON object a line, or a JSON list of them") from None
+    raise DataError(
+        f"{path}: one JSON object and no list of rows (its keys: {keys}); write the rows inside it as a JSON list, or a row a line"
+    )
 
 
 def _annotations_file(root: Path, dataset: Dataset) -> Path:

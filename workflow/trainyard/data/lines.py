@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import re
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from trainyard.data.not_text import what_instead
+from trainyard.data.refused import Refused
+
 BLOCK = 8 << 20
+ROW_BYTES = 64 << 20  # a longer row is not read
 SCANS = 16  # files that are looked through at once, two blocks of memory each
+MARK = b"\xef\xbb\xbf"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_STRAY = re.compile(rb"[^\s,\[\]]")
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -74,23 +82,40 @@ def scan_lines(file: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scan_array(file: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the objects of an open file that holds one JSON array begin, and their lengths in bytes; (n,) int64 each."""
-    starts, ends, depth = [], [], 0
+    """Where the objects of an open file that holds one JSON array begin, and their lengths in bytes; (n,) int64 each.
+
+    What stands between them counts too, so that it is refused when it is parsed: numbers and texts, what is behind the array.
+    """
+    starts, ends, depth, last = array("q"), array("q"), 0, 0
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as data:
+
+        def between(stop: int) -> None:
+            """Take what lies between the last object and `stop`, if it is more than blanks and commas."""
+            if (stray := _STRAY.search(data, last, stop)) is not None:
+                tail = data[max(stray.start(), stop - 64) : stop]
+                starts.append(stray.start())
+                ends.append(stop - len(tail) + len(tail.rstrip(b" \t\r\n,[]")))
+
+        if data[:3] == MARK:
+            last = len(MARK)
         for token in _TOKENS.finditer(data):
             kind = token[0]
             if kind in (b"{", b"["):
                 depth += 1
                 if depth == 2:
+                    between(token.start())
                     starts.append(token.start())
             elif kind in (b"}", b"]"):
                 if depth == 2:
-                    ends.append(token.end())
+                    last = token.end()
+                    ends.append(last)
                 depth -= 1
         if len(ends) < len(starts):
             ends.append(len(data))  # cut off in the middle: the last object is refused when it is parsed
+        else:
+            between(len(data))
     begin = np.array(starts, np.int64)
-    return begin, np.array(ends, np.int64)[: len(begin)] - begin
+    return begin, np.array(ends, np.int64) - begin
 
 
 def _one_object(file: int, size: int, head: bytes) -> bool:
@@ -107,12 +132,16 @@ def _one_object(file: int, size: int, head: bytes) -> bool:
 def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a JSONL file, of a JSON array, or the one object of a file, whatever it is called: (starts, lengths), (n,) int64 each.
 
-    The file is opened once. Raises OSError.
+    The file is opened once. Raises OSError, and Refused for a file that is no text in UTF-8.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size, head = os.fstat(file).st_size, os.pread(file, 4096, 0)
-        start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+        start = len(MARK) if head.startswith(MARK) else 0
+        if (other := what_instead(head)) is not None:
+            raise Refused(f"not JSON but {other}")
+        if head.startswith(UTF16):
+            raise Refused("UTF-16 text: write it as UTF-8")
         if not head:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         if head[start:].lstrip().startswith(b"["):
@@ -129,14 +158,17 @@ def scan_rows(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scan_files(paths: Iterable[Path]) -> Iterator[tuple[np.ndarray, np.ndarray] | str]:
-    """`scan_rows` of each file in order, or why it cannot be read. Several are looked through at once: a folder of JSON files has many,
+    """`scan_rows` of each file in order, or why it has none. Several are looked through at once: a folder of JSON files has many,
     and a mount takes its time to open one."""
 
     def scan(path: Path) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            return scan_rows(path)
+            rows = scan_rows(path)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+        except Refused as error:
+            return str(error)
+        return rows if len(rows[0]) else "holds no rows"
 
     with ThreadPoolExecutor(SCANS) as pool:
         waiting: deque[Future[tuple[np.ndarray, np.ndarray] | str]] = deque()

@@ -15,6 +15,7 @@ from typing import Any
 
 from trainyard.config.base import nearest
 from trainyard.config.dataset import ValueRule
+from trainyard.data.cells import is_missing
 from trainyard.data.errors import DataError
 from trainyard.data.names import shorten
 from trainyard.data.texts import Texts
@@ -71,6 +72,8 @@ class ValueFinder:
             value = _parent(path, rule.parent)
         elif rule.column is not None:
             value = _text((row or {}).get(rule.column))
+            # NA is the cell of a table that nobody filled in, unless the map gives it a name.
+            value = None if is_missing(value) and value not in rule.map else value
         else:
             value = _text(look_up(row, rule.field or ""))
         if value is not None and self._expression is not None:

@@ -79,7 +79,7 @@ def split_lines(source: Path, output: Path, shards: int, eval_fraction: float, s
     from trainyard.data.work_folder import held_empty
 
     quarantine += [(f"{files[file]}:{line}", NO_ROW) for file, line in refused_lines(pieces, scans)]
-    borders = _borders(scans, shards, eval_fraction, source)
+    borders = _borders(scans, shards, eval_fraction, source, quarantine)
     names = (["eval.jsonl"] if eval_fraction else []) + [f"shard-{i + 1:02d}.jsonl" for i in range(shards)]
     with held_empty(output / WORK, f"{output}: another split_dataset.py is writing there; wait for it or give another --output") as work:
         parts = deal_rows(paths, pieces, scans, borders.place, [work / name for name in names], workers)
@@ -109,7 +109,7 @@ def _imports() -> None:
     import trainyard.data.work_folder  # noqa: F401
 
 
-def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path) -> "HashBorders":
+def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path, quarantine: list[tuple[str, str]]) -> "HashBorders":
     """The borders of the parts in order of hash: eval first where there is one, then the shards."""
     import numpy as np
 
@@ -120,7 +120,8 @@ def _borders(scans: list[Scan], shards: int, eval_fraction: float, source: Path)
     limit = min(int(eval_fraction * 2**64), 2**64 - 1)
     held = sum(int((h < limit).sum()) for h in hashes) if eval_fraction else 0
     if total - held < shards:
-        raise DataError(f"{source}: {total - held} rows are left to train on; they cannot fill {shards} shards")
+        out = f"; left out: {len(quarantine):,} lines or files, such as {quarantine[0][0]} ({quarantine[0][1]})" if quarantine else ""
+        raise DataError(f"{source}: {total - held} rows are left to train on; they cannot fill {shards} shards{out}")
     edges = shard_edges(total - held, shards)
     cuts = select_ranks(hashes, [held + edge for edge in edges[1:-1]])
     return HashBorders([(limit, 0), *cuts] if eval_fraction else cuts)

@@ -4,18 +4,18 @@ decimal commas, no header, row names without a heading (as R writes them), trail
 import codecs
 import csv
 import io
-import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "?"})
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-CELL_WITH_COMMA = re.compile(r'(^|[;\t|"\n])\s*[+-]?\d+,\d+\s*($|[;\t|"\r\n])')
+from trainyard.data.cells import MISSING_AMONG_NUMBERS, decimal_mark, is_missing, parse_number
+from trainyard.data.not_text import what_instead
+
+FILE_NAME = re.compile(r".+\.(wav|flac|ogg|opus|mp3|m4a|aiff?|midi?|npz|npy|jsonl?)", re.IGNORECASE)
 YEAR = re.compile(r"(19|20)\d\d")
 ROW_NAMES = ("row", "row name", "name of the row")  # what a column of row names is called that has no heading
 FIRST_ROWS = 50  # that show whether the first line is their header
@@ -24,22 +24,6 @@ BAD_ROW = ""  # key under which a row says what is wrong with it as a whole
 
 class TableError(ValueError):
     """A table that cannot be read, with the file and what to do."""
-
-
-def is_missing(text: str | None) -> bool:
-    """Whether a cell holds nothing: empty, NA, N/A, nan, NULL or ?."""
-    return text is None or text.strip().lower() in MISSING
-
-
-def parse_number(text: str, decimal: str = ".") -> float | None:
-    """A finite number that float32 can hold, or None. With decimal "," both 3,14 and 3.14 are read."""
-    text = text.strip()
-    if decimal == "," and DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
-    if not NUMBER.fullmatch(text):
-        return None
-    value = float(text)
-    return value if math.isfinite(value) and abs(value) < 3e38 else None
 
 
 def table_rows(path: str | Path) -> Iterator[dict[str, str]]:
@@ -52,7 +36,7 @@ def table_rows(path: str | Path) -> Iterator[dict[str, str]]:
 
 
 class Table:
-    """An open table: `columns`, `decimal` ("." or ","), `delimiter`, `headed` (its first line names the columns), and its rows, once."""
+    """An open table: `columns`, `delimiter`, `decimal` ("." or ","), whether it is `headed`, and its rows, once."""
 
     def __init__(self, path: Path, stream: TextIO):
         self.path = path
@@ -60,30 +44,28 @@ class Table:
         if not head.strip():
             raise TableError(f"{path}: the table is empty")
         if "\0" in head:
-            packed = "a gzip archive: unpack it" if _begins(path, b"\x1f\x8b") else "it holds zero bytes; export it as CSV"
-            raise TableError(f"{path}: not a text table ({packed})")
+            raise TableError(f"{path}: not a text table (it holds zero bytes; export it as CSV)")
         self.delimiter = delimiter = _delimiter(head)
-        # Only a table that is not divided by commas can have them inside its numbers.
-        self.decimal = "," if delimiter != "," and CELL_WITH_COMMA.search(head) else "."
+        self.decimal = decimal_mark(_cells(head, delimiter), delimiter)
         stream.seek(0)
         self._cells = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter == " ")
         first = next((row for row in self._lines() if any(cell.strip() for cell in row)), None)
         if first is None:
             raise TableError(f"{path}: the table holds delimiters only")
         names = [cell.strip().lstrip("\ufeff") for cell in first]
-        self._first = list(islice(self._lines(), FIRST_ROWS))
-        self.headed = not _is_data(names, self.decimal)
-        if not self.headed:
+        self._first = [cells for cells in islice(self._lines(), FIRST_ROWS) if any(cell.strip() for cell in cells)]
+        self.headed = headed = not _is_data(names, self.decimal)
+        if not headed:
             self._first, names = [first, *self._first], [f"column{i + 1}" for i in range(len(first))]
-        while names and not names[-1]:
-            names.pop()  # trailing delimiters
-        self.columns = [name or f"column{i + 1}" for i, name in enumerate(names)]
-        self._fit()
+        self.columns = self._fit(names, headed)
         self._refuse_twins()
+        self._headings = self._more_headings(self._first if headed else self._first[1:])
+        if self._headings and not headed:
+            raise TableError(f"{path}: its first line is no row of the others, the second looks like their header: remove the first")
 
     def rows(self) -> Iterator[dict[str, str]]:
         width = len(self.columns)
-        for cells in chain(self._first, self._lines()):
+        for number, cells in enumerate(chain(self._first, self._lines())):
             if not any(cell.strip() for cell in cells):
                 continue
             row = dict(zip(self.columns, cells))
@@ -92,20 +74,45 @@ class Table:
                 lines = sum(cell.count("\n") for cell in cells)
                 quote = f"; a quote in it is not closed and takes {lines} more lines with it" if lines else ""
                 row[BAD_ROW] = f"{len(cells)} cells where the table has {width} columns{quote}"
+            elif number < self._headings:
+                row[BAD_ROW] = "a second line of headings or units: words where the rows below have numbers"
             yield row
 
-    def _fit(self) -> None:
-        """Give the row names a column when only they lack a heading. Raises TableError when the first line fits none of the others."""
-        rows = [_filled(cells) for cells in self._first[0 if self.headed else 1 :] if any(cell.strip() for cell in cells)]
-        width, widths = len(self.columns), {len(cells) for cells in rows}
-        if len(rows) < 3 or len(widths) != 1 or max(widths) <= width:
-            return
-        if not self.headed or max(widths) > width + 1:
-            raise TableError(
-                f"{self.path}: its first line has {width} cells, all others have {max(widths)}: it is no header of theirs; "
-                "remove it, or let it name every column"
-            )
-        self.columns.insert(0, next(name for name in ROW_NAMES if name not in self.columns))
+    def _fit(self, names: list[str], headed: bool) -> list[str]:
+        """A name for each column. Only row names may lack a heading. Raises TableError when the first line fits none of the others."""
+        rows = [_filled(cells) for cells in self._first[0 if headed else 1 :]]
+        widths = Counter(map(len, rows))
+        usual, times = widths.most_common(1)[0] if rows else (0, 0)
+        named = len(_filled(names))
+        if len(rows) >= 3 and times >= 0.9 * len(rows) and usual > len(names):
+            if not headed or usual > named + 1:
+                raise TableError(
+                    f"{self.path}: its first line has {named} cells, all others have {usual}: it is no header of theirs; "
+                    "remove it, or let it name every column"
+                )
+            if len(widths) == 1:
+                return [next(name for name in ROW_NAMES if name not in names), *names]
+        # Delimiters at the end of all lines divide nothing; what stands under a name that is empty is a column.
+        used = max([named, *(width for width in widths if width <= len(names))])
+        if used > 2 and 2 * sum(map(bool, names)) <= used:
+            raise TableError(f"{self.path}: its first line names {sum(map(bool, names))} of {used} columns: it is no header; remove it")
+        return [name or f"column{i + 1}" for i, name in enumerate(names[:used])]
+
+    def _more_headings(self, rows: list[list[str]]) -> int:
+        """How many rows at the beginning are no data: units, types or a second header, with words where the others have numbers."""
+        below = [cells for cells in rows[2:] if len(cells) >= len(self.columns)]
+        numbers = []
+        for i in range(len(self.columns)):
+            filled = [cells[i] for cells in below if cells[i].strip().lower() not in MISSING_AMONG_NUMBERS]
+            if len(filled) >= 3 and all(parse_number(cell, self.decimal) is not None for cell in filled):
+                numbers.append(i)
+        count = 0
+        for cells in rows[:2]:
+            there = [cells[i] for i in numbers if i < len(cells) and cells[i].strip().lower() not in MISSING_AMONG_NUMBERS]
+            if any(parse_number(cell, self.decimal) is not None for cell in there) or not (numbers and (there or count)):
+                break
+            count += 1
+        return count
 
     def _lines(self) -> Iterator[list[str]]:
         try:
@@ -137,10 +144,13 @@ def open_table(path: str | Path) -> Iterator[Table]:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 by its mark; UTF-8 if all of it is; else what spreadsheets of the West write."""
+    """UTF-16 by its mark; UTF-8 if all of it is; else what spreadsheets of the West write. Raises TableError for what is no text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        head = file.read(64)
+        if (other := what_instead(head)) is not None:
+            raise TableError(f"{path}: not a text table but {other}")
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return "utf-16"
         file.seek(0)
         try:
@@ -150,11 +160,6 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             return "cp1252"
     return "utf-8-sig"
-
-
-def _begins(path: Path, magic: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def _filled(cells: list[str]) -> list[str]:
@@ -181,6 +186,13 @@ def _delimiter(head: str) -> str:
     return " " if score[1] == 1 and _divided_by_blanks(lines[:FIRST_ROWS]) else best
 
 
+def _cells(head: str, delimiter: str) -> Iterator[str]:
+    """The cells of a head that can be divided."""
+    with suppress(csv.Error):
+        for row in csv.reader(io.StringIO(head), delimiter=delimiter):
+            yield from row
+
+
 def _divided_by_blanks(lines: list[str]) -> bool:
     """Whether blanks divide all lines into as many cells, and most cells below the first are numbers: prose is no table."""
     rows = [_filled(row) for row in csv.reader(lines, delimiter=" ", skipinitialspace=True)]
@@ -191,7 +203,9 @@ def _divided_by_blanks(lines: list[str]) -> bool:
 
 
 def _is_data(cells: list[str], decimal: str) -> bool:
-    """Whether a first row is not a header: half of its cells are numbers, years aside."""
+    """Whether a first row is not a header: half of its cells are numbers, years aside, or one names a file."""
     filled = [cell for cell in cells if cell]
+    if any(FILE_NAME.fullmatch(cell) for cell in filled):
+        return True
     numbers = sum(parse_number(cell, decimal) is not None and not YEAR.fullmatch(cell) for cell in filled)
     return bool(filled) and numbers >= 0.5 * len(filled)

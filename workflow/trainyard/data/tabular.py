@@ -12,23 +12,19 @@ import numpy as np
 
 from trainyard.config.base import nearest
 from trainyard.config.features import TabularFeatures
+from trainyard.data.cells import MISSING_AMONG_NUMBERS, is_missing, parse_number
 from trainyard.data.refused import Refused
-from trainyard.data.table_file import BAD_ROW, MISSING, TableError, is_missing, open_table, parse_number
-
-# Signs that stand for "not measured" among numbers, but may be a category among words ("none", "-").
-MISSING_AMONG_NUMBERS = MISSING | {"none", ".", "-", "--", "inf", "-inf", "+inf", "infinity", "-infinity"}
-OTHER = "(other)"
-MAX_CATEGORIES = 64
-MAX_DISTINCT = 10_000
-NUMERIC_SHARE = 0.95
+from trainyard.data.table_column import OTHER, TableColumn, spelling
+from trainyard.data.table_file import BAD_ROW, TableError, open_table
 
 
 def table_context(path: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What a first pass over a table finds out; JSON-ready.
 
-    `settings` are the dataset's: `label.column`, `group.column`, `features.drop` and `features.categorical` are used;
-    the first three are never features. Returns columns (all names), numeric (names), categorical {name: values,
-    sorted}, ignored {name: why}, decimal ("." or ",") and rows (count). Raises TableError.
+    `settings` are the dataset's: `label.column`, `group.column`, `features.drop`, `features.categorical` and
+    `features.missing` are used; the first three are never features. Returns columns (all names), numeric (names),
+    categorical {name: values, sorted}, ignored {name: why}, odd {name: what a person should know of it}, decimal ("."
+    or ","), missing (spellings) and rows (count). Raises TableError.
     """
     features = settings.get("features") or {}
     label, group = ((settings.get(key) or {}).get("column") for key in ("label", "group"))
@@ -38,26 +34,30 @@ def table_context(path: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
         for why, name in named + [("features.drop", n) for n in dropped] + [("features.categorical", n) for n in forced]:
             if name is not None and name not in table.columns:
                 raise TableError(f"{path}: {why} is '{name}', but the table has no such column{nearest(name, table.columns)}")
-        found = {name: _Column(table.decimal) for name in table.columns if name not in (label, group, *dropped)}
+        missing = frozenset(spelling(text, table.decimal) for text in features.get("missing") or ())
+        found = {name: TableColumn(table.decimal, missing) for name in table.columns if name not in (label, group, *dropped)}
         rows = 0
         for row in table.rows():
             if BAD_ROW not in row:
                 rows += 1
+                its_label = None if label is None or is_missing(row[label]) else row[label].strip()
                 for name, column in found.items():
-                    column.add(row[name])
-    context: dict[str, Any] = {"columns": table.columns, "numeric": [], "categorical": {}, "ignored": {}}
+                    column.add(row[name], its_label)
+    context: dict[str, Any] = {"columns": table.columns, "numeric": [], "categorical": {}, "ignored": {}, "odd": {}}
     for name, column in found.items():
         kind, detail = column.judge(name in forced)
         if kind == "numeric":
             context["numeric"].append(name)
         else:
             context[kind][name] = detail
+        if (remark := column.remark(kind)) is not None:
+            context["odd"][name] = remark
     if not context["numeric"] and not context["categorical"]:
         hint = "; it has one column: is its delimiter another than comma, semicolon, tab, bar or blank?"
         raise TableError(
             f"{path}: no column is left to learn from; ignored: {context['ignored'] or 'none'}{hint if len(table.columns) == 1 else ''}"
         )
-    return {**context, "decimal": table.decimal, "rows": rows}
+    return {**context, "decimal": table.decimal, "missing": sorted(missing), "rows": rows}
 
 
 class TabularReader:
@@ -65,8 +65,11 @@ class TabularReader:
 
     def __init__(self, features: TabularFeatures, root: Path, context: dict[str, Any]):
         self.numeric: list[str] = list(context["numeric"])
-        self.categorical: dict[str, list[str]] = {name: list(values) for name, values in context["categorical"].items()}
+        # By name: a pack's meta holds them so, and the models take the columns of `category` in that order.
+        self.categorical: dict[str, list[str]] = {name: list(values) for name, values in sorted(context["categorical"].items())}
         self.decimal: str = context.get("decimal", ".")
+        self._missing = frozenset(context.get("missing") or ())
+        self._odd: dict[str, str] = dict(context.get("odd") or {})
         self._ignored: dict[str, str] = dict(context.get("ignored") or {})
         self._codes = {name: {value: i for i, value in enumerate(values)} for name, values in self.categorical.items()}
 
@@ -83,7 +86,7 @@ class TabularReader:
         numeric = np.full(len(self.numeric), np.nan, np.float32)
         for i, name in enumerate(self.numeric):
             text = (row.get(name) or "").strip()
-            if text.lower() in MISSING_AMONG_NUMBERS:
+            if text.lower() in MISSING_AMONG_NUMBERS or (self._missing and spelling(text, self.decimal) in self._missing):
                 continue
             value = parse_number(text, self.decimal)
             if value is None:
@@ -92,58 +95,11 @@ class TabularReader:
         category = np.full(len(self.categorical), -1, np.int16)
         for i, (name, codes) in enumerate(self._codes.items()):
             text = row.get(name) or ""
-            if not is_missing(text):
-                category[i] = codes.get(_category(text, self.decimal), codes.get(OTHER, -1))
+            if not is_missing(text) and spelling(text, self.decimal) not in self._missing:
+                category[i] = codes.get(spelling(text, self.decimal), codes.get(OTHER, -1))
         if not (np.isfinite(numeric).any() or (category >= 0).any()):
             raise Refused("every feature of this row is missing")
         return {"numeric": numeric, "category": category}, {}
 
     def meta(self) -> dict[str, Any]:
-        return {"numeric": self.numeric, "categorical": self.categorical, "ignored": self._ignored}
-
-
-def _category(text: str, decimal: str) -> str:
-    """One spelling for a category: 1, 1.0 and ' 1 ' are the same."""
-    text = text.strip()
-    value = parse_number(text, decimal)
-    return text if value is None else f"{value:.10g}"
-
-
-class _Column:
-    """What is known of a column while its cells pass by; memory is bounded."""
-
-    def __init__(self, decimal: str):
-        self.decimal = decimal
-        self.numbers = self.words = 0
-        self.counts: dict[str, int] = {}
-        self.counting = True  # whether the numbers so far go n, n + 1, n + 2, …: a row number
-        self._last: float | None = None
-
-    def add(self, cell: str) -> None:
-        text = cell.strip()
-        if text.lower() in MISSING:
-            return
-        value = parse_number(text, self.decimal)
-        if value is not None:
-            self.numbers += 1
-            self.counting &= self._last is None or value == self._last + 1
-            self._last = value
-        elif text.lower() not in MISSING_AMONG_NUMBERS:
-            self.words += 1
-        key = _category(text, self.decimal)
-        if key in self.counts or len(self.counts) < MAX_DISTINCT:
-            self.counts[key] = self.counts.get(key, 0) + 1
-
-    def judge(self, forced: bool) -> tuple[str, Any]:
-        """("numeric", None), ("categorical", values) or ("ignored", why)."""
-        total, distinct = self.numbers + self.words, len(self.counts)
-        if not self.counts:
-            return "ignored", "no value in any row"
-        if not forced and self.numbers and self.numbers >= NUMERIC_SHARE * total:
-            return ("ignored", "counts the rows") if self.counting and self.numbers > 20 else ("numeric", None)
-        if not forced and distinct > 20 and distinct > 0.5 * total:
-            return "ignored", f"{distinct} different texts in {total} rows: an identifier or free text"
-        if distinct > MAX_CATEGORIES:
-            common = sorted(self.counts, key=lambda key: (-self.counts[key], key))[: MAX_CATEGORIES - 1]
-            return "categorical", [*sorted(common), OTHER]
-        return "categorical", sorted(self.counts)
+        return {"numeric": self.numeric, "categorical": self.categorical, "ignored": self._ignored, "odd": self._odd}

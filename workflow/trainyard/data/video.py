@@ -24,12 +24,15 @@ class VideoReader:
     """Turns the bytes of an .npz into the pack fields video (cameras, frames, 3, size, size), uint8, and positions
     (frames + 1, 3), float32: the first cameras and frames of a longer sample, the pixels averaged over whole squares.
 
-    context["fields"] may give other names for `video` and `positions`.
+    context["fields"] may give other names for `video` and `positions`. Raises ValueError for other keys there.
     """
 
     def __init__(self, features: VideoFeatures, root: Path, context: dict[str, Any]):
         self.features = features
         fields = context.get("fields") or {}
+        unknown = sorted(set(fields) - {"video", "positions", "path"})
+        if unknown:
+            raise ValueError(f"fields: unknown key '{unknown[0]}'; videos know video, positions and path")
         self.video, self.positions = fields.get("video", "video"), fields.get("positions", "positions")
 
     def read(self, blobs: list[bytes], sample: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | str]]:
@@ -65,6 +68,9 @@ class VideoReader:
             video = video * np.float32(255)
         elif video.dtype != np.uint8:
             raise Refused(f"{self.video} is of type {video.dtype}; expected uint8, or floats from 0 to 1")
+        some = video[..., ::8, ::8]  # nearly always tells, and spares a look at all of them
+        if (some == video.flat[0]).all() and (video == video.flat[0]).all():
+            raise Refused(f"blank: every pixel of {self.video} has the same value")
         step = height // want.size
         if step > 1:
             squares = video.reshape(*video.shape[:3], want.size, step, want.size, step)
@@ -101,6 +107,8 @@ def read_arrays(blob: bytes, names: tuple[str, ...], max_bytes: int = MAX_BYTES)
     except Refused:
         raise
     except Exception as error:  # zipfile, zlib and numpy's header parser know a dozen kinds of broken
+        if blob.startswith(np.lib.format.MAGIC_PREFIX):
+            raise Refused(f"an .npy, which holds one array; an .npz with {' and '.join(names)} is needed") from None
         if not blob.startswith(b"PK"):
             raise Refused(f"not an .npz: it begins with {blob[:4]!r}, not as a zip archive does") from None
         words = ascii(" ".join(str(error).split())[:80])[1:-1]

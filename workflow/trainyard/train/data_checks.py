@@ -1,10 +1,12 @@
 """Checks of packed data: labels, values, groups that lie in two splits. Needs no torch."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from trainyard.data.cells import parse_number
 from trainyard.data.views import View
 from trainyard.train.check import Check, fail, ok, warn
 
@@ -12,6 +14,7 @@ LOOKED_AT = 128 << 20  # bytes of a split whose values are looked at, spread ove
 BLOCK = 4 << 20
 MAX_ROWS = 200_000  # rows whose groups are compared, a split
 IMBALANCE = 0.1
+MANY = 20  # classes from which on a label may be an amount or an identifier
 MAY_LACK = {"numeric"}  # fields in which NaN stands for a missing value, infinity does not
 
 
@@ -39,6 +42,10 @@ def check_labels(views: dict[str, View]) -> list[Check]:
                 "there is nothing to learn: correct the label rule",
             )
         ]
+    total = int(seen.sum())
+    if present > MANY and present > 0.5 * total:
+        advice = "a class must come again to be learned: is the label a number or an identifier? Correct the label rule"
+        return [fail("labels", f"{present} classes among {total:,} training samples", f"{total // 2}", advice)]
     bare = {s: int((_labels(v) < 0).sum()) for s, v in views.items()}
     for split in ("validation", "test"):
         if not counts[split].any():
@@ -57,10 +64,42 @@ def check_labels(views: dict[str, View]) -> list[Check]:
         if absent and not lost and counts[split].any():
             words = f"no {split} sample of {_some(absent)}"
             out.append(warn("classes", words, f"{len(classes)} classes", f"{rests} will rest on the other classes"))
+    if present > MANY and all(parse_number(c) is not None for c in classes):
+        out.append(
+            warn(
+                "classes",
+                f"{present} different numbers",
+                "classes",
+                "amounts are learned as names without order: group them, or take another label",
+            )
+        )
+    alike = Counter(_plainly(c) for c in classes)
+    twins = [c for c in classes if alike[_plainly(c)] > 1]
+    if twins:
+        out.append(warn("classes", f"{_some(twins)} differ in spelling only", "one spelling", "give them one name with label.map"))
     balance = float(seen[seen > 0].min() / seen.max())
     words = f"{present} classes, {int(seen[seen > 0].min()):,} to {int(seen.max()):,} samples"
     advice = "few samples of a class: read macro_f1 rather than accuracy"
     out.append(ok("labels", words, "2 classes") if balance >= IMBALANCE else warn("labels", words, f"ratio {IMBALANCE}", advice))
+    return out
+
+
+def _plainly(name: str) -> str:
+    value = parse_number(name)
+    return " ".join(name.casefold().split()) if value is None else f"{value:.10g}"
+
+
+def check_columns(views: dict[str, View]) -> list[Check]:
+    """Of a table: what its columns are taken for, which are not used, and what the copy found odd about them."""
+    meta = views["train"].pack.meta
+    if "numeric" not in meta:
+        return []
+    ignored, odd = meta.get("ignored") or {}, meta.get("odd") or {}
+    unused = f"; not used: {_some([f'{name} ({why})' for name, why in ignored.items()], 80)}" if ignored else ""
+    out = [ok("columns", f"{len(meta['numeric'])} of numbers, {len(meta['categorical'])} of categories{unused}", "")]
+    if odd:
+        advice = "features.drop leaves a column out, features.missing names signs for missing, features.categorical makes codes categories"
+        out.append(warn("columns", _some([f"{name}: {why}" for name, why in odd.items()], 100), "none odd", advice))
     return out
 
 
@@ -152,10 +191,10 @@ def _texts(view: View, name: str) -> list[str]:
     return pack.texts(name, view.rows[:MAX_ROWS])
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(_short(n) for n in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def _some(names: list[str], length: int = 40) -> str:
+    return ", ".join(_short(n, length) for n in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _short(text: str) -> str:
+def _short(text: str, length: int = 40) -> str:
     text = text.replace("\n", " ")
-    return text if len(text) <= 40 else text[:39] + "…"
+    return text if len(text) <= length else text[: length - 1] + "…"

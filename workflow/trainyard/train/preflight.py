@@ -24,7 +24,7 @@ from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import number_dropouts
 from trainyard.models.registry import architecture
 from trainyard.train.check import Check, fail, ok, verdict_of, warn
-from trainyard.train.data_checks import check_labels, check_leaks, check_values
+from trainyard.train.data_checks import check_columns, check_labels, check_leaks, check_values
 from trainyard.train.decoders import check_decoders, kinds_of
 from trainyard.train.device import choose_device, set_up
 from trainyard.train.forecast import Work, forecast, saves_of
@@ -40,9 +40,9 @@ from trainyard.train.trial import Trial
 BATCH_SECONDS = 0.5
 # As a person reads them: the data, the machine, the model, what it will cost.
 ORDER = (
-    "packs", "storage", "mount", "read", "sources", "audio", "resampler", "midi", "video", "labels", "classes", "targets", "values",
-    "leaks", "groups", "device", "threads", "checkpoints", "model", "items", "step", "predict", "micro-batch", "batch", "memory", "disk",
-    "parallel", "time",
+    "packs", "storage", "mount", "read", "sources", "audio", "resampler", "midi", "video", "labels", "classes", "targets", "columns",
+    "values", "leaks", "groups", "device", "threads", "checkpoints", "model", "items", "step", "predict", "micro-batch", "batch", "memory",
+    "disk", "parallel", "time",
 )  # fmt: skip
 
 
@@ -91,6 +91,7 @@ class Preflight:
             if model is not None:
                 self._guard("step", lambda: self._step(model.to(place), views, place))
             self._guard("labels", lambda: self.checks.extend(check_labels(views)))
+            self._guard("columns", lambda: self.checks.extend(check_columns(views)))
             self._guard("values", lambda: self.checks.extend(check_values(views)))
             self._guard("leaks", lambda: self.checks.extend(check_leaks(views)))
         self._machine(place)
