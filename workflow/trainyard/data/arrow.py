@@ -59,8 +59,8 @@ def open_parquet(path: str | os.PathLike, columns: Sequence[str], what: str, mak
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        known = isinstance(error, OSError) and error.errno  # else what is wrong with its bytes
-        words = os.strerror(error.errno) if known else " ".join(str(error).split()).rstrip(".")
+        number = getattr(error, "errno", None)  # without one it is what is wrong with its bytes
+        words = os.strerror(number) if number else " ".join(str(error).split()).rstrip(".")
         raise DataError(f"{path}: not a readable {what}: {words}; make it with {maker}") from None
     if missing := [c for c in columns if c not in file.schema.names]:
         raise DataError(f"{path}: no {what}: it has no column {', '.join(missing)}; make it with {maker}")
