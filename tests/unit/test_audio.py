@@ -9,7 +9,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainyard.config.features import AudioFeatures
-from trainyard.data.audio import AudioReader, colour, mel_energy, mel_matrix, spectrum
+from trainyard.data.audio import AudioReader, colour, frame_count, mel_energy, mel_matrix, spectrum
 from trainyard.data.generate.m4singer import STYLES, generate
 from trainyard.data.recording import BLOCK, decode
 from trainyard.data.refused import Refused
@@ -171,3 +171,10 @@ def test_mel_is_torchaudios_where_that_is_present():
     )(torch.from_numpy(x))
     ours, _ = mel_energy(x, n_fft, hop, mel_matrix(rate, n_fft, mels))
     assert np.allclose(ours, theirs.numpy().T[: len(ours)], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_fft", [64, 65, 1023])
+def test_an_odd_window_gives_as_many_frames_as_the_pack_says(n_fft: int) -> None:
+    x = np.random.default_rng(0).normal(size=1600).astype(np.float32)
+    mel, loudness = mel_energy(x, n_fft, 16, mel_matrix(16000, n_fft, 8))
+    assert len(mel) == len(loudness) == frame_count(AudioFeatures(sample_rate=16000, seconds=0.1, n_fft=n_fft, hop=16, mels=8))

@@ -13,6 +13,7 @@ from indexed import index, touch
 from trainyard.config.base import ConfigError
 from trainyard.data.errors import DataError
 from trainyard.data.names import from_text, to_text
+from trainyard.data.stamp import data_stamp
 from trainyard.data.walk import compile_globs
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -230,3 +231,14 @@ def test_command_prints_one_line_for_a_mistake(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_the_stamp_of_data_changes_with_what_can_be_a_sample(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "a.wav", "deep/b.wav")
+    before = data_stamp(root)
+    touch(root, ".DS_Store", "deep/.~lock", ".git/c.wav")
+    assert data_stamp(root) == before
+    root.rename(tmp_path / "elsewhere")
+    assert data_stamp(tmp_path / "elsewhere") == before
+    touch(tmp_path / "elsewhere", "deep/c.wav")
+    assert data_stamp(tmp_path / "elsewhere") != before

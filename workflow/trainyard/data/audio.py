@@ -99,7 +99,7 @@ def spectrum(x: np.ndarray, n_fft: int, hop: int) -> Iterator[tuple[np.ndarray, 
     import scipy.fft
 
     window, weight = _hann(n_fft)
-    padded = np.pad(x, n_fft // 2, mode="reflect")
+    padded = np.pad(x, (n_fft // 2, (n_fft + 1) // 2), mode="reflect")  # of an odd window one more, so that the last hop has its frame
     every = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     room = np.empty((min(SPECTRUM_FRAMES, len(every)), n_fft), np.float32)
     for begin in range(0, len(every), SPECTRUM_FRAMES):
