@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from copy_runs import SCRIPTS
-from trainyard.data.annotation_copy import AnnotationCopy
 from trainyard.data.errors import DataError
+from trainyard.data.mirror import mirror
 
 
 def source(tmp_path: Path, name: str, text: str) -> Path:
@@ -46,9 +46,7 @@ def test_a_file_that_lies_elsewhere_is_refused_and_left_alone(tmp_path: Path) ->
         done = copy(tmp_path, given)
         assert done.returncode == 1 and "no such file of annotations below data" in done.stderr, given
     with pytest.raises(DataError, match="no such file of annotations"):
-        AnnotationCopy(folder, str(other), {}, None, 0)
-    with pytest.raises(DataError, match="by its path below"):
-        AnnotationCopy(folder, str(folder / "rows.jsonl"), {}, None, 0)
+        mirror(folder, tmp_path / "local", [str(other)], None, 0, 2, 1 << 20)
     assert other.read_text() == '{"audio": "1.wav"}\n' and not (tmp_path / "local").exists()
 
 

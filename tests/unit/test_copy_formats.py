@@ -105,3 +105,24 @@ def test_table_rows(tmp_path: Path) -> None:
     pack = Pack(out / "all.safetensors")
     assert len(pack) == 40 and pack.meta["classes"] == ["0", "1"] and summary["duplicates"]["same_split"] == 1
     assert pack.fixed("numeric").reshape(-1).tolist() == list(range(40)) and np.bincount(pack.fixed("fold"))[1:].tolist() == [10] * 4
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_equal_rows_of_a_table_go_unless_they_are_of_different_people(tmp_path: Path, keep: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "t.csv").write_text("smokes,male,age,sick\n" + "".join(f"{i % 2},{i // 2 % 2},{50 + i % 7},{i % 2}\n" for i in range(120)))
+    keys = settings(format="tabular", glob=["*.csv"], label={"column": "sick"}, features={"keep_equal_rows": keep})
+    out, summary = run(root, keys, reader=None)
+    assert summary["samples"] == (120 if keep else 28)
+    assert sum(summary["duplicates"].values()) == (0 if keep else 92) == len(refusals(out))
+    said = [note for note in summary["notes"] if "92 of 120 rows equal others" in note and "features.keep_equal_rows" in note]
+    assert len(said) == (not keep)
+
+
+def test_a_table_whose_rows_all_come_in_an_earlier_split_says_what_may_be_meant(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "t.csv").write_text("smokes,sick\n" + "".join(f"{i % 2},{i // 2 % 2}\n" for i in range(120)))
+    with pytest.raises(DataError, match="same content as .*; if equal rows are of different people, set features.keep_equal_rows: true"):
+        run(root, settings(format="tabular", glob=["*.csv"], label={"column": "sick"}, features={}), reader=None)

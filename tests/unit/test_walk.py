@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainyard.data.errors import DataError
 from trainyard.data.texts import Texts
-from trainyard.data.walk import walk
+from trainyard.data.walk import list_samples, walk
 
 
 def everything(path: str) -> bool:
@@ -170,3 +170,10 @@ def test_texts_are_what_was_appended(values) -> None:
         assert texts[-1] == values[-1]
         with pytest.raises(IndexError):
             texts[len(values)]
+
+
+@pytest.mark.parametrize(("make", "words"), [(lambda p: p.write_bytes(b""), "empty file"), (lambda p: os.mkfifo(p), "not a regular file")])
+def test_a_root_that_is_one_file_of_no_use_is_refused(tmp_path: Path, make, words: str) -> None:
+    make(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match=f"rows.jsonl: {words}.*; correct the root"):
+        list_samples(tmp_path / "rows.jsonl", ["**/*"], "chat")

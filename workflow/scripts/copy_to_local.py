@@ -72,11 +72,9 @@ def _pack(args: argparse.Namespace) -> None:
         import pyarrow.parquet  # noqa: F401 - what the copy reads its index with
         from trainyard.config.validation import read_settings
         from trainyard.data.copy import Limits, LocalCopy
-        from trainyard.data.copy_folder import refuse_source_folder
         from trainyard.data.storage import read_threads
 
     root = Path(args.root).expanduser()
-    refuse_source_folder(root, Path(args.output_dir))
     reads = args.reads or read_threads(root)
     limits = Limits(args.workers, reads, args.max_file_mb << 20, args.memory_mb)
     copy = LocalCopy(root, args.index, args.splits, read_settings(args.settings), limits)
@@ -96,15 +94,10 @@ def _copy_raw(args: argparse.Namespace) -> None:
         from trainyard.data.storage import read_threads
 
     source = Path(args.source).expanduser()
-    annotations = args.annotations
-    if annotations and source.is_dir():
-        from trainyard.data.annotation_copy import name_below
-
-        annotations = list(dict.fromkeys(name_below(source, name) for name in annotations))
     subset = args.subset_size or (SUBSET if args.subset else None)
     # Absolute: the paths in annotations must hold wherever a training is started from.
     local = Path(args.local_root).expanduser().absolute()
-    result = mirror(source, local, annotations, subset, args.seed, args.reads or read_threads(source), args.max_file_mb << 20)
+    result = mirror(source, local, args.annotations, subset, args.seed, args.reads or read_threads(source), args.max_file_mb << 20)
     print(f"{result['copied']} files copied, {result['kept']} already there, {result['bytes'] / 1e6:.1f} MB in {args.local_root}")
     for name, rows in result["annotations"].items():
         print(f"{name}: {rows} rows, paths rewritten")

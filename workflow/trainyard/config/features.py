@@ -45,6 +45,9 @@ class TabularFeatures(Frozen):
 
     drop: tuple[str, ...] = Field((), description="columns that are never used as features")
     categorical: tuple[str, ...] = Field((), description="columns of categories beside those found to hold text")
+    keep_equal_rows: bool = Field(
+        False, description="rows that are equal are different people, not one entered twice; such a pair may then lie in two splits"
+    )
     missing: tuple[str, ...] = Field((), description="cells that hold nothing beside empty ones, NA and the like: `['-9', '999']`")
 
 

@@ -30,11 +30,9 @@ def name_below(source: Path, name: str) -> str:
 
 
 class AnnotationCopy:
-    """One file of annotations: its chosen rows, and which of their values name files."""
+    """One file of annotations: its chosen rows, and which of their values name files. `name`: see name_below."""
 
     def __init__(self, source: Path, name: str, files: Mapping[str, Found], subset: int | None, seed: int):
-        if name_below(source, name) != name:  # joined to the copy's folder it would lead somewhere else
-            raise DataError(f"{name}: give the file of annotations by its path below {source}")
         self.source, self.name, self.refused = os.path.abspath(source), name, {}
         self._path, self._known = source / name, set(files)
         self._marked = {composed(file): file for file in files if not file.isascii()}

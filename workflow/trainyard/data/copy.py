@@ -19,7 +19,7 @@ import numpy as np
 
 from trainyard.config.dataset import Dataset
 from trainyard.data.ahead import in_batches
-from trainyard.data.copy_folder import put_into_place, work_folder
+from trainyard.data.copy_folder import put_into_place, refuse_source_folder, work_folder
 from trainyard.data.copy_part import CopyPart, pack_names
 from trainyard.data.decoding import Decode, DecodedAhead, decode_here, decode_there, reader_class
 from trainyard.data.errors import DataError
@@ -77,11 +77,12 @@ class LocalCopy:
         started = time.monotonic()
         if not self.root.exists():
             raise MountGone(f"{self.root}: no such file or folder; mount it or correct the root")
+        refuse_source_folder(self.root, output)
         self.output = output
         try:
             with work_folder(output) as work:
                 self._pack_all(work)
-                self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset.folds)
+                self.tally.check_complete(self.index["id"], self.index["refused"], self.dataset)
                 self.tally.write_quarantine(work / "quarantine.csv", self.index["id"])
                 result = self.tally.summary(self.dataset, work, self.groups_known, len(self.classes), time.monotonic() - started)
                 names = {"suite": self.settings.get("suite"), "dataset": self.settings.get("dataset")}
@@ -176,7 +177,8 @@ class LocalCopy:
         with contextlib.ExitStack() as stack:
             for writer in writers.values():
                 stack.enter_context(writer)
-            for batch in decode(self.twins.look(part.split, loaded)):
+            keep_all = getattr(self.dataset.features, "keep_equal_rows", False)
+            for batch in decode(loaded if keep_all else self.twins.look(part.split, loaded)):
                 self.tally.read(content for _, content, _ in batch)
                 outcomes = self.packer.write(writers, batch)
                 self.packer.count(part, outcomes)

@@ -39,8 +39,9 @@ QUICK = 250e-6  # seconds a file; most of it the processor makes a file, which t
 def mirror(
     source: Path, local: Path, annotations: list[str], subset: int | None, seed: int, threads: int, max_bytes: int
 ) -> dict[str, Any]:
-    """Copy `source` to `local`; with annotations only the files that their rows name. Raises DataError.
+    """Copy `source` to `local`; with annotations (files below the source, by any path) only the files that their rows name.
 
+    Raises DataError.
     `subset`: so many rows of each annotation file at most (without annotations: so many files), drawn by hash.
     Returns copied, kept, refused, bytes and, by annotation file, the rows written.
     """
@@ -49,12 +50,14 @@ def mirror(
     there, target = os.path.realpath(source), os.path.realpath(local)
     if target == there or target.startswith(there + "/") or there.startswith(target + "/"):
         raise DataError(f"{local}: source and copy lie inside each other; give another --local-root")
-    names = [name.removeprefix(f"{source}/") for name in annotations]
+    names = list[str]()
+    if annotations:
+        from trainyard.data.annotation_copy import AnnotationCopy, name_below
+
+        names = list(dict.fromkeys(name_below(source, name) for name in annotations))
     found = walk(source, lambda path: path not in names and path != RECORD)
     files = {f.path: f for f in found if f.refused is None}
     refused = {f.path: f.refused for f in found if f.refused is not None}
-    if names:
-        from trainyard.data.annotation_copy import AnnotationCopy
     tables = {name: AnnotationCopy(source, name, files, subset, seed) for name in names}
     if tables:
         wanted = sorted({path for table in tables.values() for path in table.files()})

@@ -16,6 +16,8 @@ from trainyard.data.names import shorten
 from trainyard.data.refused import write_quarantine
 
 MAX_LABELS = 64
+TWIN = "same content as another"
+MANY_EQUAL = 0.02  # share of a table's rows from which on equal ones may be no mistake
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Tally:
     def refuse(self, row: int, reason: str) -> None:
         self.quarantine.append((row, reason))
 
-    def check_complete(self, ids: Sequence[str], known: Sequence[str | None], folds: int) -> None:
+    def check_complete(self, ids: Sequence[str], known: Sequence[str | None], dataset: Dataset) -> None:
         """Raise DataError unless every pack, and with folds every role of every fold, has samples left.
 
         `known` are the reasons that the index already had.
@@ -89,11 +91,11 @@ class Tally:
             rows = [(i, r) for i, r in sorted(self.quarantine) if known[i] is None]
             common = Counter(kind_of(r) for _, r in rows).most_common(1)[0][0]
             at, reason = next((i, r) for i, r in rows if kind_of(r) == common)
-            raise DataError(
-                f"every sample of {name.split('.')[0]} was refused, most of all: '{shorten(ids[at])}': {reason}; "
-                "correct the dataset's settings or the files"
-            )
-        for fold in range(1, folds + 1):
+            advice = "correct the dataset's settings or the files"
+            if common == TWIN and hasattr(dataset.features, "keep_equal_rows"):
+                advice = "if equal rows are of different people, set features.keep_equal_rows: true"
+            raise DataError(f"every sample of {name.split('.')[0]} was refused, most of all: '{shorten(ids[at])}': {reason}; {advice}")
+        for fold in range(1, dataset.folds + 1):
             counts: Counter[str] = Counter()
             for (its_fold, inner), n in next(iter(self.packs.values())).folds.items():
                 counts["test" if its_fold == fold else "validation" if inner else "train"] += n
@@ -123,7 +125,7 @@ class Tally:
             "packs": packs,
             "classes": classes,
             "groups_known": groups_known,
-            "notes": [] if groups_known else ["groups unknown: samples of one person or piece may lie in several splits (leak)"],
+            "notes": self._notes(dataset, groups_known),
             "hours": round(self.audio_seconds / 3600, 4) if self.audio_seconds else None,
             "files_read": self.files_read,
             "bytes_read": self.bytes_read,
@@ -132,7 +134,17 @@ class Tally:
             "seconds": round(seconds, 2),
         }
 
+    def _notes(self, dataset: Dataset, groups_known: bool) -> list[str]:
+        notes = [] if groups_known else ["groups unknown: samples of one person or piece may lie in several splits (leak)"]
+        equal = self.twins_inside + self.twins_across
+        if hasattr(dataset.features, "keep_equal_rows") and equal > MANY_EQUAL * (self.packed + equal):
+            notes.append(
+                f"{equal:,} of {self.packed + equal:,} rows equal others and were left out; if they are of different people, "
+                "set features.keep_equal_rows: true"
+            )
+        return notes
+
 
 def kind_of(reason: str) -> str:
     """A reason without what differs from file to file."""
-    return "same content as another" if reason.startswith("same content as") else reason.split(":")[0][:100]
+    return TWIN if reason.startswith("same content as") else reason.split(":")[0][:100]

@@ -54,8 +54,11 @@ def list_samples(root: Path, patterns: Sequence[str], kind: str, skip: Sequence[
     if not root.exists():
         raise DataError(f"{root}: no such file or folder; mount it or correct the root")
     others = {*skip, "manifest.json"}
-    if root.is_file():
-        return [Found(to_text(root.name), root.stat().st_size)]
+    if not root.is_dir():
+        files = _sizes(os.path.join(root.parent, ""), [root.name])[0]
+        if files[0].refused is not None:
+            raise DataError(f"{root}: {files[0].refused}; correct the root")
+        return files
     fits = compile_globs(patterns)
     if tuple(patterns) == ("**/*",):
         endings = SUFFIXES[kind]
@@ -116,6 +119,10 @@ def walk(root: Path, wanted: Callable[[str], bool], threads: int = THREADS) -> l
 Listed = tuple[list[Found], list[str], list[str]]  # entries; folders in there; names of files whose size is still unknown
 
 
+def _never(done: int) -> bool:
+    return False
+
+
 class _Walk:
     """What is found of a folder so far, and what is left to be looked at."""
 
@@ -148,7 +155,7 @@ class _Walk:
                 for future in done:
                     self._take(future.result())
 
-    def _next(self, stop: Callable[[int], bool] = lambda done: False) -> Callable[[], Listed]:
+    def _next(self, stop: Callable[[int], bool] = _never) -> Callable[[], Listed]:
         """The next look at the storage. Sizes first: a folder more is read only when there is room for its files."""
         if self._unsized:
             return partial(_sizes, self._top, self._unsized.popleft(), stop)
@@ -195,7 +202,7 @@ def _list(top: str, folder: str, real: str, wanted: Callable[[str], bool]) -> Li
     return refused, folders, names
 
 
-def _sizes(top: str, names: list[str], stop: Callable[[int], bool]) -> Listed:
+def _sizes(top: str, names: list[str], stop: Callable[[int], bool] = _never) -> Listed:
     """Files with their sizes; `stop(number of them)` leaves the rest as it is."""
     found: list[Found] = []
     for name in names:
