@@ -129,7 +129,7 @@ class LocalCopy:
         base, limits = base_folder(self.root), self.limits
         sources = [base / from_text(path) for path in files_of_rows(self.index_meta.get("sources", []), self.index)]
         about = {"dataset": self.dataset.model_dump(mode="json"), "reader": self.target, "limits": [limits.max_bytes, limits.memory_mb]}
-        return identity_of(self.paths[0], self.paths[1], about, sources)
+        return identity_of(*self.paths, self.dataset.format, about, sources)
 
     def _ways(self, stack: contextlib.ExitStack) -> tuple[Loader, Decode, dict[str, Any], int]:
         """How samples of this format are loaded and decoded, what its reader adds to a pack's meta, and the bytes of a sample as far as

@@ -52,7 +52,7 @@ def put_into_place(work: Path, output: Path, packs: Iterable[str], others: dict[
         if PACK.fullmatch(old.name) and old.name not in packs:
             old.unlink()
     for name in packs:
-        with replacing(output / name) as temporary:
+        with replacing(output / name, sync=False) as temporary:
             try:
                 os.link(work / name, temporary)
             except OSError:  # a file system without links

@@ -41,14 +41,16 @@ def _is_gone(pid: str) -> bool:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, synced, when the block ends well; else it is removed."""
+def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced, when the block ends well; else it is removed. Without `sync` it is
+    on the disk already."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)
     try:
         yield temporary
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

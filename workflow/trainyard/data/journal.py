@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import xxhash
 
 PORTION = 4096  # outcomes that are compared with their sources at once
-# Of these the values in a pack come; a pack of two versions would be one that nobody could make again.
-LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "symusic", "pretty_midi", "mido")
+# Of these the values in a pack come; a pack of two versions would be one that nobody could make again. Chat rows need none.
+AUDIO, MIDI = ("numpy", "scipy", "soundfile", "soxr"), ("numpy", "symusic", "pretty_midi", "mido")
+LIBRARIES = {"audio": AUDIO, "midi": MIDI, "paired": (*AUDIO, *MIDI), "video": ("numpy",), "tabular": ("numpy",), "chat": ()}
 
 
 class Outcome(NamedTuple):
@@ -187,9 +188,9 @@ def _commit(text: bytes) -> Commit:
     return Commit(**{**values, "outcomes": [Outcome(*o) for o in values["outcomes"]]})
 
 
-def identity_of(index: str, splits: str, about: dict[str, Any], sources: Sequence[Path]) -> dict[str, Any]:
-    """What a copy is made from: contents of index and splits, its settings, this package's code, library versions, and size and
-    time of the files that rows point into."""
+def identity_of(index: str, splits: str, format: str, about: dict[str, Any], sources: Sequence[Path]) -> dict[str, Any]:
+    """What a copy is made from: contents of index and splits, its settings, this package's code, versions of the libraries that read
+    its format, and size and time of the files that rows point into."""
     package = Path(__file__).parent
     code = xxhash.xxh3_64()
     for file in sorted(package.glob("*.py")):
@@ -198,7 +199,7 @@ def identity_of(index: str, splits: str, about: dict[str, Any], sources: Sequenc
         "index": _content(index),
         "splits": _content(splits),
         "code": code.hexdigest(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES[format]},
         "sources": [_stamp(path) for path in sources],
         **about,
     }
