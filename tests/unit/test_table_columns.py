@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from trainyard.config.features import TabularFeatures
-from trainyard.data.tabular import TabularReader, table_context, table_rows
+from trainyard.data.table_file import table_rows
+from trainyard.data.tabular import TabularReader, table_context
 
 
 def write(path: Path, lines: list[str]) -> Path:

@@ -29,8 +29,8 @@ def can_fork() -> bool:
 
 def _threads() -> Iterator[str]:
     for number in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{number}/comm") as file:
-            yield file.read().strip()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/self/task/{number}/comm") as file:
+            yield file.read().strip()  # one that ends meanwhile holds nothing any more
 
 
 class Fork:
