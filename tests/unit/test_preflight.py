@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from trainyard.config.architectures import ARCHITECTURES
 from trainyard.config.features import TabularFeatures
+from trainyard.config.jobs import ELSEWHERE, MACHINE
 from trainyard.config.schema import Model
 from trainyard.data.mounts import classify
 from trainyard.data.pack import PackWriter
@@ -25,9 +26,7 @@ SCRIPT = Path(__file__).parents[2] / "workflow" / "scripts" / "preflight_check.p
 
 
 def job(**keys) -> dict:
-    model = Model(architecture="tabular_mlp", dataset="d", epochs=3, batch_size=8).model_dump(mode="json")
-    for name in ("threads", "mem_mb", "runtime", "gpu", "hours", "dataset", "seeds", "base", "base_model", "merge"):
-        model.pop(name)
+    model = Model(architecture="tabular_mlp", dataset="d", epochs=3, batch_size=8).model_dump(mode="json", exclude=MACHINE | ELSEWHERE)
     options = ARCHITECTURES["tabular_mlp"].options().model_dump(mode="json")
     features = TabularFeatures().model_dump(mode="json")
     where = {"suite": "s", "run": "m", "model": "m", "format": "tabular", "fold": 0, "shard": 0, "seed": 0}
@@ -121,7 +120,8 @@ def test_labels_that_are_amounts_or_spelled_in_two_ways(
     tmp_path: Path, classes: list[str], labels: list[int], verdict: str, words: str
 ) -> None:
     train = {"ids": [f"t{i}" for i in range(len(labels))], "groups": [f"g{i}" for i in range(len(labels))], "labels": labels}
-    found = examine(packs(tmp_path, train={**train, "classes": classes}), tmp_path)["checks"]
+    held = {"classes": classes}
+    found = examine(packs(tmp_path, train={**train, **held}, validation=held, test=held), tmp_path)["checks"]
     assert any(words in c["value"] and c["verdict"] == verdict for c in found), found
 
 

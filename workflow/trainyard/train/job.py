@@ -14,7 +14,7 @@ from trainyard.command import by_name
 from trainyard.config.jobs import typed_options
 from trainyard.data.files import replacing, write_json
 from trainyard.data.predictions import PredictionTable
-from trainyard.data.views import View, open_view
+from trainyard.data.views import View
 from trainyard.models.base import TrainyardModel
 from trainyard.models.registry import architecture
 from trainyard.train.checkpoint import CheckpointStore
@@ -24,6 +24,7 @@ from trainyard.train.memory import hold_to
 from trainyard.train.progress import Heartbeat, peak_memory_mb, tell_nobody
 from trainyard.train.promotion import Promoted
 from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.splits import open_splits
 from trainyard.train.stopping import StopFlag, Stopped
 from trainyard.train.tensorboard import EventFile
 
@@ -46,7 +47,7 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     started = utc_now()
     place = choose_device(device)
     set_up(place, threads, job["seed"])
-    views = {split: open_view(packs[split], split, job["fold"]) for split in ("train", "validation", "test")}
+    views = open_splits(job, {split: packs[split] for split in ("train", "validation", "test")})
     for split, view in views.items():
         if len(view) == 0:
             raise ValueError(f"the {split} split of {packs[split]} is empty: more groups or other shares are needed")
@@ -64,6 +65,9 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
         if hold_to(memory_mb) is None:
             say(f"this system enforces no cap: the {memory_mb} MB of cap_memory are not held to")
     model = architecture(job["architecture"]).from_pack(typed_options(job), views["train"].pack, views["train"].rows, paths)
+    for split in ("validation", "test"):
+        if not len(model.items(views[split].pack, views[split].rows)):
+            raise ValueError(f"the {split} split of {packs[split]} holds nothing to predict: no label, or samples shorter than a window")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"{job['suite']}/{name}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")
     heartbeat = Heartbeat(Path(checkpoints) / "progress.json", suite=job["suite"], run=name)
