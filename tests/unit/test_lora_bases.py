@@ -111,3 +111,13 @@ def test_the_adapter_file_is_the_same_bytes_every_time(tmp_path):
 
     with safe_open(tmp_path / "0.safetensors", "pt") as file:
         assert file.metadata()["key5"] == "5" and torch.equal(file.get_tensor("b"), tensors["b"])
+
+
+def test_a_base_in_the_home_folder_is_found_by_every_part(tmp_path, monkeypatch):
+    """The tokenizer and the adapter's identity knew `~`, the weights and the checkpoints' fingerprint took it for a name on the hub."""
+    from trainyard.train.job import run_fingerprint
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    base = make_base(tmp_path / "base", "llama")
+    assert load_base("~/base").config.model_type == "llama"
+    assert run_fingerprint({}, {}, {"base_model": "~/base"}, "") == run_fingerprint({}, {}, {"base_model": base}, "")

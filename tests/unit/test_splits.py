@@ -90,3 +90,29 @@ def test_a_split_without_a_label_ends_a_training_before_it_begins(tmp_path, spli
     ended = run.call()
     assert ended.returncode == 1 and f"the {split} split of {packs[split]} holds nothing to predict" in ended.stderr
     assert not (run.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "format", "options"),
+    [
+        ("melody_transformer", "midi", {"heads": 3}),
+        ("groove_predictor", "midi", {"heads": 5}),
+        ("fusion", "paired", {"heads": 3}),
+        ("transformer", "video", {"heads": 5}),
+    ],
+)
+def test_heads_that_do_not_divide_the_width_are_refused(architecture, format, options):
+    with pytest.raises(ConfigError, match="must divide"):
+        read_job(json.dumps(job(architecture=architecture, format=format, options=options)))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.model", "merges.txt", "model.safetensors"])
+def test_all_that_a_base_is_read_from_names_its_checkpoints(tmp_path, name):
+    """A chat template or vocabulary that changed teaches something else: its checkpoints are not gone on from."""
+    from trainyard.train.job import run_fingerprint
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text("one")
+    before = run_fingerprint({}, {}, {"base_model": str(tmp_path)}, "")
+    (tmp_path / name).write_text("two")
+    assert run_fingerprint({}, {}, {"base_model": str(tmp_path)}, "") != before

@@ -54,6 +54,20 @@ def shown(shards):
     return merge_view(read_merges(Loose(place), "s", place, [])[0])
 
 
+def test_another_base_of_the_same_shape_is_refused(shards, tmp_path):
+    """It would load, and every figure would be of a pair that nobody trained."""
+    place, _, pack, folders = shards
+    out = place / "merged" / "m"
+    command = [
+        sys.executable, SCRIPT, "--settings", '{"suite": "s", "model": "m", "run": "m"}', "--shards", *folders, "--merged", out / "average",
+        "--base-model", make_base(tmp_path / "other", "llama", initializer_range=0.1), "--validation", pack.path, "--test", pack.path,
+        "--output", tmp_path / "a.json", "--predictions", tmp_path / "p.parquet", "--evaluation", tmp_path / "e.json", "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "shard1/adapter_model.safetensors: trained on another base than" in done.stderr
+    assert not list(tmp_path.glob("*.json")) and done.stderr.count("\n") == 1
+
+
 def test_the_first_that_passes_stands_and_is_held_against_its_shards(shards):
     found, said = run(shards)
     assert found["accepted"] == found["shown"] == "average" and "accepted: average" in said

@@ -11,6 +11,7 @@ Its output goes to the log; each attempt has its own beside it.
 
 import argparse
 import hashlib
+import math
 import shutil
 from pathlib import Path
 
@@ -40,7 +41,12 @@ def main() -> int:
     settings = read_settings(args.settings, ("run", "suite"))
     source = args.script.read_bytes()
     thread_limit(args.threads)
-    started, minutes = utc_now(), float(settings.get("minutes", 60))
+    minutes, extra = settings.get("minutes", 60), settings.get("extra_args", [])
+    if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
+        raise ValueError(f"--settings: minutes: expected a number above 0, found {minutes!r}")
+    if not isinstance(extra, list):  # a text would be passed on letter by letter
+        raise ValueError(f"--settings: extra_args: expected a list, found {extra!r}")
+    started = utc_now()
     output, work = (args.output / name for name in ("output", "work"))
     shutil.rmtree(work, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from trainyard.train.stopping import StopFlag, Stopped
 from trainyard.train.tensorboard import EventFile
 
 SAMPLED = 256 << 20
+BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")  # weights, settings, chat template, vocabulary of older tokenizers
 LEAVING = 60.0  # seconds that a training which is just saving and leaving is waited for
 HISTORY = ("epoch", "step", "lr", "train_loss", "validation_loss")
 
@@ -93,6 +94,7 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
             "parameters": sum(p.numel() for p in model.parameters()), "trained_parameters": trained,
             "micro_batch": trainer.ladder.size("training", state.step), "memory_mb": round(peak_memory_mb()),
             "best_validation_loss": state.best_loss if state.best_epoch else None,
+            "validation_loss": state.best_loss if job["select"] == "best" else state.history[-1]["validation_loss"],
         },
         "meta_info": {"fingerprint": fingerprint, "code": code, "settings": {**job, "run": name},
                       "report": _report_of(model) | ({"promoted": promoted.words} if promoted else {})},
@@ -153,11 +155,11 @@ def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mappin
 
 
 def _inputs_digest(path: str) -> str:
-    """Of a folder of weights: names and bytes. Of a hub name: the name."""
-    folder = Path(path)
+    """Of a folder of weights: names and bytes of what a base and its tokenizer are read from. Of a hub name: the name."""
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         return str(path)
-    return ",".join(f"{f.name}:{_digest(f)}" for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".json"))
+    return ",".join(f"{f.name}:{_digest(f)}" for f in sorted(folder.iterdir()) if f.suffix in BASE_FILES and f.is_file())
 
 
 def _digest(path: str | Path) -> str:
