@@ -1,6 +1,7 @@
 """Commands of the training part on files and settings that are not theirs: one line that names what is wrong, and nothing written."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,12 @@ def test_a_promotion_of_none_or_all_decides_nothing(tmp_path, keep):
         tmp_path, "decide_promotion", "--settings", json.dumps({**CHANCE, "keep": keep}), "--train-json", "train.json", "train.json"
     )
     assert f"keep: of 2 candidates 1 or more go on, and not all, not {keep!r}" in said
+
+
+def test_figures_of_an_earlier_attempt_do_not_stand_for_one_that_failed(tmp_path):
+    (tmp_path / "train_x.py").write_text("import os; raise SystemExit(int(os.environ['CODE']))")
+    given = ["--script", "train_x.py", "--settings", '{"suite": "s", "run": "r"}', "--output", "out", "--log", "log"]
+    for code, files in (("0", ["metrics.json", "output", "train.json", "work"]), ("3", ["output", "work"])):
+        more = {"capture_output": True, "cwd": tmp_path, "timeout": 120, "env": {**os.environ, "CODE": code}}
+        done = subprocess.run([sys.executable, SCRIPTS / "run_script.py", *given], **more)
+        assert done.returncode == (code != "0") and sorted(p.name for p in (tmp_path / "out").iterdir()) == files

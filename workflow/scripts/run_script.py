@@ -50,8 +50,8 @@ def main() -> int:
     output, work = (args.output / name for name in ("output", "work"))
     shutil.rmtree(work, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-    for old in metrics_files([output]):
-        old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
+    for old in (*metrics_files([output]), args.output / "metrics.json", args.output / "train.json"):
+        old.unlink(missing_ok=True)  # of an earlier attempt; the script's other files may be what it resumes from
     if may_use_gpu(source):
         gone = StopFlag(args.watch_parent).requested
         if by_name("trainyard.host.slots").hold_gpu("auto", f"{settings['suite']}/{settings['run']}", args.gpu_slots, gone) is None:

@@ -38,6 +38,11 @@ def main() -> None:
     thread_limit(args.threads)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     merged = named_folders(args.merged)
+    names = ["base", *(folder.name for folder in args.shards), *(name for name, _ in merged)]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(
+            f"two of base, shards and merges are called '{twice}'; shards go by their folders' names, write merges strategy=folder"
+        )
 
     from trainyard.config.architectures import LoraOptions
     from trainyard.config.merging import Merge
@@ -110,8 +115,6 @@ def named_folders(texts: list[str]) -> list[tuple[str, Path]]:
     for text in texts:
         name, equals, folder = text.partition("=")
         pairs.append((name, Path(folder)) if equals else (Path(text).name, Path(text)))
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("--merged: two merges have one name; write strategy=folder")
     return pairs
 
 
