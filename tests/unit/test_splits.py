@@ -29,7 +29,7 @@ def pack(path, fold=False, label=(0, 1, 0, 1), **meta):
         ({"epochs": 0}, "epochs: .*greater than or equal to 1"),
         ({"batch_size": 0}, "batch_size"),
         ({"clip": 0}, "clip"),
-        ({"schedule_epochs": 3}, "schedule_epochs: 3 end before the 12 epochs"),
+        ({"schedule_epochs": 3}, r"schedule_epochs \(3\) end before the epochs that are trained \(12\)"),
         ({"shedule_epochs": 20}, "did you mean 'schedule_epochs'"),
         ({"checkpoint": {"keep": 1}}, "checkpoint: every_epochs, every_minutes, every_steps are missing"),
         ({"fold": "1"}, "fold: expected a whole number"),

@@ -72,8 +72,6 @@ def typed_job(settings: dict[str, Any], where: str) -> dict[str, Any]:
         if key not in known:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, sorted(known))}")
     model = validate(Model, {"dataset": "", **{k: settings[k] for k in ("architecture", "seed", *TRAINING) if k in settings}}, where)
-    if model.schedule_epochs is not None and model.schedule_epochs < model.epochs:
-        raise ConfigError(f"{where}: schedule_epochs: {model.schedule_epochs} end before the {model.epochs} epochs that are trained")
     if absent := sorted(model.checkpoint.model_fields_set ^ type(model.checkpoint).model_fields.keys()):
         raise ConfigError(f"{where}: checkpoint: {', '.join(absent)} {'are' if len(absent) > 1 else 'is'} missing")
     for key in ("fold", "shard"):
