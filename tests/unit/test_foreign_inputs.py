@@ -107,3 +107,11 @@ def test_figures_of_an_earlier_attempt_do_not_stand_for_one_that_failed(tmp_path
         more = {"capture_output": True, "cwd": tmp_path, "timeout": 120, "env": {**os.environ, "CODE": code}}
         done = subprocess.run([sys.executable, SCRIPTS / "run_script.py", *given], **more)
         assert done.returncode == (code != "0") and sorted(p.name for p in (tmp_path / "out").iterdir()) == files
+
+
+def test_the_headline_of_a_found_script_is_of_its_test_samples(tmp_path):
+    told = [{"metric": "accuracy", "split": split, "value": value} for split, value in (("train", 1.0), ("test", 0.6))]
+    (tmp_path / "train_x.py").write_text(f"import json; json.dump({{'metrics': {told}}}, open('metrics.json', 'w'))")
+    given = ["--script", "train_x.py", "--settings", '{"suite": "s", "run": "r"}', "--output", "out", "--log", "log"]
+    subprocess.run([sys.executable, SCRIPTS / "run_script.py", *given], cwd=tmp_path, timeout=120, check=True)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["headline"]["split"] == "test"

@@ -75,7 +75,8 @@ def main() -> int:
         },
     }
     write_json(args.output / "train.json", record)
-    headline = {key: metrics[0][key] for key in ("part", "split", "metric")} if metrics else None
+    first = next((m for m in metrics if m["split"] == "test"), metrics[0] if metrics else None)
+    headline = {key: first[key] for key in ("part", "split", "metric")} if first else None
     write_json(
         args.output / "metrics.json",
         {
