@@ -41,6 +41,43 @@ def test_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, damage):
     assert any("step-000000003" in line for line in lines)
 
 
+def test_damaged_best_is_written_again_and_not_referred_to(tmp_path):
+    """A run that passed over a checkpoint for its damaged best comes to the same best again."""
+    best = Snapshot({"w": torch.tensor([4.0])}, {"epoch": 4})
+    store = filled(tmp_path)
+    store.save(9, snapshot(9), best)
+    path = tmp_path / "best-000004.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    store = CheckpointStore(tmp_path)
+    assert store.latest(lambda _: None)[0].state == {"step": 3}
+    for step in (10, 12):
+        store.save(step, snapshot(step), best)
+    found, again = CheckpointStore(tmp_path).latest()
+    assert found.state == {"step": 12} and torch.equal(again.tensors["w"], best.tensors["w"])
+
+
+def test_best_is_written_once(tmp_path):
+    """Also where the process that wrote it is another one."""
+    filled(tmp_path)
+    written = (tmp_path / "best-000003.safetensors").stat().st_mtime_ns
+    store = CheckpointStore(tmp_path)
+    _, best = store.latest()
+    store.save(4, snapshot(4), best)
+    assert (tmp_path / "best-000003.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("best", ["best-000003.safetensors", {"file": 3, "sha256": ""}, [1]])
+def test_manifest_with_another_kind_of_best_is_none(tmp_path, best):
+    store = filled(tmp_path)
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    entries[-1]["best"] = best
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    found, _ = CheckpointStore(tmp_path).latest(lambda _: None)
+    assert found.state == {"step": 2}
+    store.save(4, snapshot(4), None)
+    assert CheckpointStore(tmp_path).latest()[0].state == {"step": 4}
+
+
 def test_torn_manifest_falls_back_to_the_one_before_and_says_so(tmp_path):
     filled(tmp_path)
     (tmp_path / "manifest.json").write_text('[{"file": "step-0000')

@@ -51,7 +51,16 @@ def test_what_is_wrong_with_the_run_refuses_anywhere(passed, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "not JSON"), ('{"checks": [', "not JSON"), ("{}", "no report of a preflight"), ("[]", "no rep")]
+    ("text", "says"),
+    [
+        ("", "not JSON"),
+        ('{"checks": [', "not JSON"),
+        ("{}", "no report of a preflight"),
+        ("[]", "no rep"),
+        ('{"checks": [{}]}', "no rep"),
+        ('{"checks": [], "needs": {"memory": 3}}', "no rep"),
+        ('{"checks": [], "run_info": "here"}', "no rep"),
+    ],
 )
 def test_half_a_report_or_another_file_is_named(passed, tmp_path: Path, text: str, says: str) -> None:
     files, report = passed

@@ -41,6 +41,26 @@ def new_lora(base, seed=0, strong=True, **options) -> LoraChat:
     return tiny_bases.new_lora(str(base[0]), base[1], seed, strong, max_length=OPTIONS.max_length, **options)
 
 
+def test_a_base_that_cannot_be_built_leaves_nothing(base, tmp_path):
+    """A folder with a tokenizer and no weights would pass for a base until it is loaded."""
+    with pytest.raises(ValueError, match="every row is longer than base.context, 32"):
+        build_base_model(Base(width=32, heads=2, vocabulary=400, context=32), base[1].path, base[1].path, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unigram_and_bigram_learn_from_every_answer_where_the_model_does(tmp_path):
+    """Not from the last alone, or the model beats them by having seen more."""
+    from trainyard.baselines.chat import baselines
+
+    folder, pack = tiny_bases.make_base(tmp_path / "model", "llama"), tiny_bases.chat_pack(tmp_path, 24)
+    found = {}
+    for answers in ("last", "every"):
+        settings = {"base_model": folder, "options": {"max_length": 200, "answers": answers}}
+        unigram = next(b for b in baselines(settings, View(pack, np.arange(24)), View(pack, np.arange(24))) if b.name == "unigram")
+        found[answers] = unigram.parts["answer"]
+    assert (found["last"].count == found["every"].count).all() and (found["last"].nll != found["every"].nll).all()
+
+
 def test_pretraining_lowers_the_loss_and_writes_what_transformers_loads(base):
     folder, pack, report = base
     assert report["validation_loss"] < 0.9 * np.log(report["vocabulary"])

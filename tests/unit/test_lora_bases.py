@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tiny_bases import chat_pack, make_base, new_lora
+from trainyard.config.architectures import LoraOptions
 from trainyard.lora.load import load_base
 from trainyard.lora.merge import merge_adapters
+from trainyard.lora.model import LoraChat
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "qwen2", "phi3", "gemma2", "mixtral", "opt"])
@@ -111,3 +113,43 @@ def test_the_adapter_file_is_the_same_bytes_every_time(tmp_path):
 
     with safe_open(tmp_path / "0.safetensors", "pt") as file:
         assert file.metadata()["key5"] == "5" and torch.equal(file.get_tensor("b"), tensors["b"])
+
+
+def test_a_base_in_the_home_folder_is_found_by_every_part(tmp_path, monkeypatch):
+    """The tokenizer and the adapter's identity knew `~`, the weights and the checkpoints' fingerprint took it for a name on the hub."""
+    from trainyard.train.job import run_fingerprint
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    base = make_base(tmp_path / "base", "llama")
+    assert load_base("~/base").config.model_type == "llama"
+    assert run_fingerprint({}, {}, {"base_model": "~/base"}, "") == run_fingerprint({}, {}, {"base_model": base}, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
+        ("gpt2", {"target_modules": ["c_attn"], "bias": "all", "fan_in_fan_out": True}),
+        ("llama", {"target_modules": ["q_proj"]}),
+    ],
+)
+def test_an_adapter_that_is_taken_off_leaves_the_base_as_it_was(tmp_path, kind, more):
+    """peft leaves whole weights and biases of the adapter behind, and the base would be judged with them."""
+    from peft import LoraConfig, get_peft_model
+    from trainyard.data.chat_tokens import ChatTokenizer
+    from trainyard.data.views import View
+    from trainyard.lora.validate import Candidates
+
+    base, pack = make_base(tmp_path / "base", kind), chat_pack(tmp_path, 12)
+    model = get_peft_model(load_base(base), LoraConfig(r=4, task_type="CAUSAL_LM", **more))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(tmp_path / "adapter")
+    candidates = Candidates(LoraChat(load_base(base), ChatTokenizer(base), base, LoraOptions(max_length=200)), torch.device("cpu"))
+    losses = []
+    for folder in (None, tmp_path / "adapter", None, tmp_path / "adapter", None):
+        candidates.put_on(folder)
+        losses.append(candidates.answer(View(pack, np.arange(12)), 0).loss)
+    assert losses[0] == losses[2] == losses[4] != losses[1] == losses[3]

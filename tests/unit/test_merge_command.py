@@ -101,3 +101,35 @@ def test_the_certificate_says_all_that_it_is_asked_for(tmp_path):
     # And for people.
     page = (tmp_path / "out" / "certificate.html").read_text()
     assert c["inputs"][0]["sha256"][:12] in page and "lora_dropout" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--density", "0.3"), "--density: ties, dare, magnitude_prune alone cut values, and the strategy is average"),
+        (("--strategy", "ties", "--seed", "3"), "--seed: dare alone draws at random, and the strategy is ties"),
+        (("--rows", "rows.jsonl"), "--rows: is for --validate"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(tmp_path, flags, words):
+    done = merge(tmp_path, *(adapter(tmp_path / str(i), i) for i in range(2)), flags=flags)
+    assert done.returncode == 2 and words in done.stderr and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["half of", "[]", '{"metrics": 5}', '{"metrics": [3]}', '{"train_info": {"best_validation_loss": "low"}}']
+)
+def test_figures_that_are_none_are_named_once(tmp_path, content):
+    (tmp_path / "m.json").write_text(content)
+    models = [adapter(tmp_path / str(i), i) for i in range(2)]
+    done = merge(tmp_path, *models, flags=("--strategy", "best", "--metrics", tmp_path / "m.json", tmp_path / "m.json"))
+    assert done.returncode == 1 and done.stderr.count(str(tmp_path / "m.json")) == 1 and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_loss_is_of_the_weights_that_were_kept(tmp_path):
+    """Not of the best epoch, where the last one's were asked for."""
+    from trainyard.lora.losses import validation_losses
+
+    (tmp_path / "train.json").write_text('{"train_info": {"best_validation_loss": 0.2, "validation_loss": 0.9}}')
+    assert validation_losses([tmp_path]) == [0.9]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from report_fixture import Tree, metric
 from tiny_bases import chat_pack, make_base
+from trainyard.config import ConfigError
 from trainyard.config.architectures import LoraOptions
 from trainyard.dag import Files, Jobs, Params
 from trainyard.lora.adapter import Adapter
@@ -38,6 +39,19 @@ def test_every_seed_has_a_merge_of_its_own_shards():
     assert wanted == [{"run": f"housebrain-merged-seed{s}", "model": "housebrain-merged"} for s in (1, 2)]
     metrics = files.suite_metrics(SimpleNamespace(suite="housebrain"))
     assert [m for m in metrics if "/merged/" in m] == [f"results/housebrain/merged/{n}/metrics.json" for n in jobs.merge_names]
+
+
+def test_given_weights_are_those_of_the_shards_whatever_the_seeds():
+    """A number for each of shards × seeds was asked for, which the merge of one seed's shards then refused."""
+    model = {"seeds": 2, "merge": {"weights": [1, 2, 3, 4, 5, 6]}}
+    jobs = Jobs({"suites": ["housebrain"], "housebrain": {"models": {"housebrain": model}}}, HOME)
+    files = Files(jobs)
+    of = SimpleNamespace(suite="housebrain", merge="housebrain-seed2", strategy="weighted")
+    flags = Params(jobs, files).merge_flags(of)
+    assert "--weights 1 2 3 4 5 6" in flags and len(files.shard_folders(of)) == 6
+    model["merge"]["weights"] *= 2
+    with pytest.raises(ConfigError, match="12 for 6 shards"):
+        Jobs({"suites": ["housebrain"], "housebrain": {"models": {"housebrain": model}}}, HOME)
 
 
 def test_without_seeds_the_merge_is_called_as_its_model_and_half_the_shards_are_not_merged():

@@ -175,6 +175,25 @@ def test_unlabelled_samples_are_named_before_training(pack, tmp_path):
         build("i3d", Pack(tmp_path / "x.safetensors"))
 
 
+def test_held_out_samples_without_a_label_are_left_out(tmp_path):
+    """By models and baselines alike: there is no class to be right about."""
+    from trainyard.baselines.video import baselines
+    from trainyard.data.views import View
+
+    rng = np.random.default_rng(0)
+    with PackWriter(tmp_path / "some.safetensors", {"classes": ["a", "b"]}) as writer:
+        for i, label in enumerate((0, 1, 0, 1, -1, 1)):
+            video = rng.integers(0, 255, (1, 8, 3, 16, 16), np.uint8)
+            fixed = {"video": video, "positions": np.zeros((9, 3), np.float32), "label": np.int64(label)}
+            writer.add(fixed, {"id": str(i), "group": str(i)})
+    some = Pack(tmp_path / "some.safetensors")
+    options = ARCHITECTURES["i3d"].options(feature_dim=24, width=8)
+    model = architecture("i3d").from_pack(options, some, np.arange(4), {})
+    assert model.items(some, np.array([3, 4, 5]))[:, 0].tolist() == [3, 5]
+    for found in baselines({}, View(some, np.arange(4)), View(some, np.array([4, 5]))):
+        assert found.items.tolist() == [[5]] and all(len(part.count) == 1 for part in found.parts.values())
+
+
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValidationError, match="must divide"):
         ARCHITECTURES["magvit"].options(token_width=50, heads=4)

@@ -54,6 +54,38 @@ def shown(shards):
     return merge_view(read_merges(Loose(place), "s", place, [])[0])
 
 
+def test_another_base_of_the_same_shape_is_refused(shards, tmp_path):
+    """It would load, and every figure would be of a pair that nobody trained."""
+    place, _, pack, folders = shards
+    out = place / "merged" / "m"
+    command = [
+        sys.executable, SCRIPT, "--settings", '{"suite": "s", "model": "m", "run": "m"}', "--shards", *folders, "--merged", out / "average",
+        "--base-model", make_base(tmp_path / "other", "llama", initializer_range=0.1), "--validation", pack.path, "--test", pack.path,
+        "--output", tmp_path / "a.json", "--predictions", tmp_path / "p.parquet", "--evaluation", tmp_path / "e.json", "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "shard1/adapter_model.safetensors: trained on another base than" in done.stderr
+    assert not list(tmp_path.glob("*.json")) and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("merged", ["shard1=m", "base=m", "a=m a=n"])
+def test_two_of_one_name_are_refused(tmp_path, merged):
+    """The answers of one would stand for both."""
+    given = [
+        "--settings",
+        '{"suite": "s", "model": "m", "run": "m"}',
+        "--base-model",
+        "b",
+        "--shards",
+        "runs/shard1",
+        "--merged",
+        *merged.split(),
+    ]
+    files = [word for name in ("validation", "test", "output", "predictions", "evaluation") for word in (f"--{name}", str(tmp_path / name))]
+    done = subprocess.run([sys.executable, SCRIPT, *given, *files], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and f"two of base, shards and merges are called '{merged.split('=')[0]}'" in done.stderr
+
+
 def test_the_first_that_passes_stands_and_is_held_against_its_shards(shards):
     found, said = run(shards)
     assert found["accepted"] == found["shown"] == "average" and "accepted: average" in said

@@ -27,7 +27,7 @@ def main() -> None:
     from trainyard.report.ensemble import average, best_member, ensemble_info, rivals
     from trainyard.report.promotion import read_candidates
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("suite", "run", "model", "architecture"))
     members = read_candidates(args.predictions, args.train_json)
     best = best_member(members)
     for name, table in (("predictions", average(members)), ("baselines", rivals(args.baselines, best))):

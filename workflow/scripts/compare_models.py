@@ -37,7 +37,10 @@ def main() -> None:
 def _expected(text: str | None) -> list[dict[str, str]]:
     if not text:
         return []
-    found = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    try:
+        found = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except ValueError as error:
+        raise ValueError(f"--expected: not JSON: {error}") from None
     if not isinstance(found, list) or not all(isinstance(e, dict) and {"run", "model"} <= set(e) for e in found):
         raise ValueError('--expected: needs a JSON list of {"run": …, "model": …}')
     return found

@@ -25,7 +25,9 @@ def main() -> None:
     from trainyard.report.promotion import decide, read_candidates
     from trainyard.report.table import figure
 
-    decision = decide(read_settings(args.settings), read_candidates(args.predictions, args.train_json))
+    decision = decide(
+        read_settings(args.settings, ("suite", "keep", "from_epochs", "to_epochs")), read_candidates(args.predictions, args.train_json)
+    )
     write_json(args.output, decision)
     for row in decision["candidates"]:
         chance = "" if row["chance_best"] is None else f", best with a chance of {row['chance_best']:.1%}"

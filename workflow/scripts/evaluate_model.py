@@ -26,7 +26,12 @@ def main() -> None:
     from trainyard.report.evaluate import evaluate
     from trainyard.report.table import figure
 
-    result = evaluate(read_settings(args.settings), args.predictions, args.baselines, read_json(args.train_json) if args.train_json else {})
+    result = evaluate(
+        read_settings(args.settings, ("suite", "run", "model")),
+        args.predictions,
+        args.baselines,
+        read_json(args.train_json) if args.train_json else {},
+    )
     write_json(args.output, result)
     for m in result["metrics"]:
         beside = "".join(f"; {m[k]['name']} {figure(m[k]['value'])}" for k in ("trivial", "simple") if k in m)

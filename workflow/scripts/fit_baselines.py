@@ -23,21 +23,26 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
+    from trainyard.config.architectures import ARCHITECTURES
     from trainyard.config.validation import read_settings
     from trainyard.data.predictions import PredictionTable
-    from trainyard.data.views import joined, open_view
+    from trainyard.data.views import joined
+    from trainyard.train.splits import open_splits
 
-    settings = read_settings(args.settings, ("format", "fold"))
+    settings = read_settings(args.settings, ("format", "fold", "architecture", "options"))
+    spec = ARCHITECTURES.get(settings["architecture"])
+    if spec is None or spec.format != settings["format"]:
+        raise ValueError(f"--settings: format {settings['format']!r} and architecture {settings['architecture']!r} do not go together")
     if args.base_model:
         settings["base_model"] = args.base_model
     fit = importlib.import_module(f"trainyard.baselines.{settings['format']}").baselines
     table = PredictionTable()
     near = by_name("trainyard.data.near").bring_near([*args.train, args.validation, args.test])
     with joined([near[path] for path in args.train]) as pack:
-        train = open_view(pack, "train", settings["fold"])
+        views = open_splits(settings, {"train": pack, "validation": near[args.validation], "test": near[args.test]})
         for split in ("validation", "test"):
-            held = open_view(near[getattr(args, split)], split, settings["fold"])
-            for baseline in fit(settings, train, held):
+            held = views[split]
+            for baseline in fit(settings, views["train"], held):
                 table.add(held.pack, baseline.items, split, baseline.parts, level=baseline.level, name=baseline.name)
                 print(f"{split}: {baseline.level}: {baseline.name}: {', '.join(baseline.parts)}")
     table.write(args.output)

@@ -18,19 +18,28 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from trainyard.config.architectures import ARCHITECTURES
     from trainyard.config.jobs import typed_options
     from trainyard.config.validation import read_settings
-    from trainyard.data.views import open_view
     from trainyard.models.attention import write_attention
     from trainyard.models.registry import architecture
+    from trainyard.train.splits import open_splits
 
-    settings = read_settings(args.settings, ("architecture", "fold", "model", "options", "run"))
+    settings = read_settings(args.settings, ("architecture", "fold", "format", "model", "options", "run"))
+    spec = ARCHITECTURES.get(settings["architecture"])
+    if spec is None or not spec.attention:
+        known = ", ".join(name for name, s in ARCHITECTURES.items() if s.attention)
+        raise ValueError(f"--settings: architecture: {settings['architecture']!r} has no attention maps; {known} have")
     near = by_name("trainyard.data.near").bring_near([args.train, args.test])
-    train, test = (open_view(near[path], split, settings["fold"]) for path, split in ((args.train, "train"), (args.test, "test")))
-    model = architecture(settings["architecture"]).from_pack(typed_options(settings), train.pack, train.rows, {})
-    model.load_trainable_state(load_file(args.model))
-    count = write_attention(model, test, args.output, {"run": settings["run"], "model": settings["model"]})
+    views = open_splits(settings, {"train": near[args.train], "test": near[args.test]})
+    model = architecture(settings["architecture"]).from_pack(typed_options(settings), views["train"].pack, views["train"].rows, {})
+    try:
+        model.load_trainable_state(load_file(args.model))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{args.model}: no weights of this model: {' '.join(str(error).split())[:300]}") from None
+    count = write_attention(model, views["test"], args.output, {"run": settings["run"], "model": settings["model"]})
     print(f"{settings['run']}: attention of {count} samples")
 
 

@@ -27,6 +27,8 @@ from typing import Any
 
 from trainyard.command import at_least, by_name, run_command, thread_limit
 
+RECIPE = ("rank", "tolerance", "dtype", "density", "seed", "mixed", "same_base")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,8 +49,8 @@ def main() -> int:
     size.add_argument("--rank", type=at_least(1), help="rank of the result; without it and --tolerance the merge is exact")
     size.add_argument("--tolerance", type=float, help="largest relative error against the true mean: the smallest rank that keeps it")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="numbers of the result (float32)")
-    parser.add_argument("--density", type=float, default=0.5, help="ties, dare, magnitude_prune: share of the values that stays (0.5)")
-    parser.add_argument("--seed", type=int, default=0, help="dare: which values are dropped (0)")
+    parser.add_argument("--density", type=float, help="ties, dare, magnitude_prune: share of the values that stays (0.5)")
+    parser.add_argument("--seed", type=int, help="dare: which values are dropped (0)")
     parser.add_argument(
         "--mixed", action="store_true", help="also merge adapters of different rank, alpha or rsLoRA, each at its own scale"
     )
@@ -60,8 +62,6 @@ def main() -> int:
     parser.add_argument("--base-model", help="--validate: the base's folder or hub name (default: the one the adapters name)")
     parser.add_argument("--rows", type=Path, help="--validate: packed chat rows to measure the answer loss on")
     args = parser.parse_args()
-    if args.threads < 1:
-        parser.error("--threads must be 1 or more")
     thread_limit(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is removed
 
@@ -71,6 +71,7 @@ def main() -> int:
     from trainyard.lora.merge import merge_adapters
     from trainyard.lora.samples import training_samples
 
+    refuse_unused(parser, args)
     keep_freed_memory()
     weights = given_weights(args.weights)
     if args.validate and args.base_model:
@@ -84,13 +85,26 @@ def main() -> int:
         samples=training_samples(args.models, args.metrics) if weights == "samples" else None,
         threads=args.threads,
         say=lambda line: print(line, flush=True),
-        **{"weights": weights, **{k: getattr(args, k) for k in ("rank", "tolerance", "dtype", "density", "seed", "mixed", "same_base")}},
+        weights=weights,
+        **{k: getattr(args, k) for k in RECIPE if getattr(args, k) is not None},
     )
     # New looks of the page are no reason to merge again.
     by_name("trainyard.report.certificate_page").write_page(certificate, args.output / "certificate.html")
     for line in told(certificate, args.output):
         print(line)
     return check(args) if args.validate else 0
+
+
+def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """An argument that would change nothing is a mistake about what it does."""
+    from trainyard.lora.recipe import ON_VALUES
+
+    if args.density is not None and args.strategy not in ON_VALUES:
+        parser.error(f"argument --density: {', '.join(ON_VALUES)} alone cut values, and the strategy is {args.strategy}")
+    if args.seed is not None and args.strategy != "dare":
+        parser.error(f"argument --seed: dare alone draws at random, and the strategy is {args.strategy}")
+    if not args.validate and (args.base_model or args.rows):
+        parser.error(f"argument --{'base-model' if args.base_model else 'rows'}: is for --validate, which is not given")
 
 
 def given_weights(words: list[str] | None) -> list[float] | str | None:

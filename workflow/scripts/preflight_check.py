@@ -39,12 +39,11 @@ def main() -> None:
     args = parser.parse_args()
     thread_limit(args.threads)
 
-    from trainyard.config.jobs import NEEDED
-    from trainyard.config.validation import read_settings
+    from trainyard.config.jobs import read_job
     from trainyard.data.errors import DataError
     from trainyard.data.files import write_json
 
-    settings = read_settings(args.settings, NEEDED)
+    settings = read_job(args.settings)
     device = by_name("trainyard.host.slots").hold_gpu(args.device, f"preflight {settings['suite']}/{settings['model']}", args.gpu_slots)
     from trainyard.train.preflight import Preflight
     from trainyard.train.preflight_files import bytes_of_others, sampled_paths

@@ -11,6 +11,7 @@ Its output goes to the log; each attempt has its own beside it.
 
 import argparse
 import hashlib
+import math
 import shutil
 from pathlib import Path
 
@@ -40,12 +41,17 @@ def main() -> int:
     settings = read_settings(args.settings, ("run", "suite"))
     source = args.script.read_bytes()
     thread_limit(args.threads)
-    started, minutes = utc_now(), float(settings.get("minutes", 60))
+    minutes, extra = settings.get("minutes", 60), settings.get("extra_args", [])
+    if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
+        raise ValueError(f"--settings: minutes: expected a number above 0, found {minutes!r}")
+    if not isinstance(extra, list):  # a text would be passed on letter by letter
+        raise ValueError(f"--settings: extra_args: expected a list, found {extra!r}")
+    started = utc_now()
     output, work = (args.output / name for name in ("output", "work"))
     shutil.rmtree(work, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-    for old in metrics_files([output]):
-        old.unlink(missing_ok=True)  # of an earlier attempt; its other files may be what it resumes from
+    for old in (*metrics_files([output]), args.output / "metrics.json", args.output / "train.json"):
+        old.unlink(missing_ok=True)  # of an earlier attempt; the script's other files may be what it resumes from
     if may_use_gpu(source):
         gone = StopFlag(args.watch_parent).requested
         if by_name("trainyard.host.slots").hold_gpu("auto", f"{settings['suite']}/{settings['run']}", args.gpu_slots, gone) is None:
@@ -69,7 +75,8 @@ def main() -> int:
         },
     }
     write_json(args.output / "train.json", record)
-    headline = {key: metrics[0][key] for key in ("part", "split", "metric")} if metrics else None
+    first = next((m for m in metrics if m["split"] == "test"), metrics[0] if metrics else None)
+    headline = {key: first[key] for key in ("part", "split", "metric")} if first else None
     write_json(
         args.output / "metrics.json",
         {

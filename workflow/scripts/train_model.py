@@ -51,8 +51,7 @@ def main() -> int:
         by_name("trainyard.host.allocator").keep_freed_memory()  # every step asks for the same sizes again
 
     from trainyard.config.deadline import read_deadline
-    from trainyard.config.jobs import NEEDED
-    from trainyard.config.validation import read_settings
+    from trainyard.config.jobs import read_job, typed_job
     from trainyard.train.attempts import attempt
     from trainyard.train.promotion import read_slot
     from trainyard.train.stopping import RESUME_ME, StartAnew, StopFlag, Stopped, batch_deadline
@@ -60,8 +59,8 @@ def main() -> int:
     text = args.deadline or os.environ.get("TRAINYARD_DEADLINE")
     stop = StopFlag(args.watch_parent, read_deadline(text) if text else batch_deadline()).listen()
     promoted = read_slot(args.promotion, args.slot) if args.promotion else None
-    settings = promoted.long if promoted else read_settings(args.settings, NEEDED)
-    code = json.loads(args.code)[settings["model"]] if args.code.startswith("{") else args.code
+    settings = typed_job(promoted.long, args.promotion) if promoted else read_job(args.settings)
+    code = code_of(args.code, settings["model"])
     name = promoted.slot if promoted else settings["run"]
     # Before a GPU is held: it would wait for the copy.
     near = by_name("trainyard.data.near").bring_near([args.train, args.validation, args.test], stop=stop.requested)
@@ -89,6 +88,16 @@ def main() -> int:
         print(f"starting anew: {reason}")
         start_anew()
     return 0
+
+
+def code_of(text: str, model: str) -> str:
+    """The fingerprint of the code: as given, or a model's of several in JSON."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return str(json.loads(text)[model])
+    except (ValueError, KeyError):
+        raise ValueError(f"--code: expected a fingerprint, or JSON that has one for {model}, not {text[:80]!r}") from None
 
 
 if __name__ == "__main__":

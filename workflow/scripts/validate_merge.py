@@ -22,7 +22,7 @@ from trainyard.command import at_least, by_name, run_command, thread_limit
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", default="{}", help="the run's settings with `merge` (limits): JSON, or @file")
+    parser.add_argument("--settings", required=True, help="the run's settings with `merge` (limits): JSON, or @file")
     parser.add_argument("--base-model", required=True, help="the base's folder or hub name")
     parser.add_argument("--shards", nargs="*", default=[], type=Path, help="adapter folders of the shards")
     parser.add_argument("--merged", nargs="+", required=True, help="strategy=folder of each merge, in the order of the fallback chain")
@@ -38,6 +38,11 @@ def main() -> None:
     thread_limit(args.threads)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     merged = named_folders(args.merged)
+    names = ["base", *(folder.name for folder in args.shards), *(name for name, _ in merged)]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(
+            f"two of base, shards and merges are called '{twice}'; shards go by their folders' names, write merges strategy=folder"
+        )
 
     from trainyard.config.architectures import LoraOptions
     from trainyard.config.merging import Merge
@@ -46,11 +51,14 @@ def main() -> None:
     from trainyard.data.views import open_view
     from trainyard.lora.adapter import Adapter
     from trainyard.lora.compatible import check_together
+    from trainyard.lora.identity import check_base
 
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, ("suite", "run", "model"))
     options = validate(LoraOptions, settings.get("options", {}), "options")
     wanted = validate(Merge, settings.get("merge", {}), "merge")
-    check_together([Adapter(folder) for folder in args.shards] or [Adapter(merged[0][1])])
+    shards = [Adapter(folder) for folder in args.shards]
+    check_together(shards or [Adapter(merged[0][1])])
+    check_base([*shards, *(Adapter(folder) for _, folder in merged)], args.base_model)
     near = by_name("trainyard.data.near").bring_near([args.validation, args.test])
     views = {split: open_view(near[getattr(args, split)], split) for split in ("validation", "test")}
 
@@ -107,8 +115,6 @@ def named_folders(texts: list[str]) -> list[tuple[str, Path]]:
     for text in texts:
         name, equals, folder = text.partition("=")
         pairs.append((name, Path(folder)) if equals else (Path(text).name, Path(text)))
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("--merged: two merges have one name; write strategy=folder")
     return pairs
 
 

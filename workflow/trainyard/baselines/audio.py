@@ -5,6 +5,7 @@ import numpy as np
 from trainyard.baselines.base import Baseline
 from trainyard.data.audio import clip_statistics, colour
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tabular_prepare import labelled
 from trainyard.data.views import View
 
 RIDGE = 1.0
@@ -22,7 +23,7 @@ def class_baselines(train: View, held: View) -> list[Baseline]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    fit, ask = _labelled(train), _labelled(held)
+    fit, ask = labelled(train.pack, train.rows), labelled(held.pack, held.rows)
     y, target = (np.asarray(v.pack.fixed("label"))[r] for v, r in ((train, fit), (held, ask)))
     classes = len(train.pack.meta["classes"])
     prior = (np.bincount(y, minlength=classes) + 1) / (len(y) + classes)
@@ -58,11 +59,6 @@ def loudness_baselines(train: View, held: View) -> list[Baseline]:
         Baseline("trivial", "mean contour", items, {"loudness": PartOutput.values(target, flat)}),
         Baseline("simple", "linear for each frame", items, {"loudness": PartOutput.values(target, line)}),
     ]
-
-
-def _labelled(view: View) -> np.ndarray:
-    rows = np.asarray(view.rows, np.int64)
-    return rows[np.asarray(view.pack.fixed("label"))[rows] >= 0]
 
 
 def _statistics(view: View, rows: np.ndarray) -> np.ndarray:

@@ -22,19 +22,22 @@ def baselines(settings: dict, train: View, held: View) -> list[Baseline]:
     """Unigram (trivial), bigram and trigram (simple) of the answer's tokens. `settings["base_model"]` names the base."""
     if not settings.get("base_model"):
         raise ValueError("chat baselines count the base's tokens: give --base-model, its folder or hub name")
-    tokenizer, fitted = _fit(settings["base_model"], train, settings["options"]["max_length"])
+    tokenizer, fitted = _fit(settings["base_model"], train, settings["options"])
     rows = encode_pack(tokenizer, held.pack)
     keep = held.rows[rows.lengths[held.rows] <= settings["options"]["max_length"]]
     columns, target, owner = _columns(rows, keep)
     return [Baseline(level, name, keep[:, None], {PART: _score(model, columns, target, owner, len(keep))}) for level, name, model in fitted]
 
 
-def _fit(base: str, train: View, max_length: int) -> tuple[ChatTokenizer, list[tuple[str, str, NGram]]]:
-    key = (str(base), str(train.pack.path), len(train), max_length)
+def _fit(base: str, train: View, options: dict[str, Any]) -> tuple[ChatTokenizer, list[tuple[str, str, NGram]]]:
+    """From all answers that the model learns from: of conversations the last or every one."""
+    max_length, every = options["max_length"], options.get("answers") == "every"
+    key = (str(base), str(train.pack.path), len(train), max_length, every)
     if key not in _FITTED:
         tokenizer = ChatTokenizer(base)
-        rows = encode_pack(tokenizer, train.pack)
-        columns, target, _ = _columns(rows, train.rows[rows.lengths[train.rows] <= max_length])
+        rows = encode_pack(tokenizer, train.pack, every)
+        items = np.flatnonzero(np.isin(rows.of, train.rows))
+        columns, target, _ = _columns(rows, items[rows.lengths[items] <= max_length])
         _FITTED[key] = (
             tokenizer,
             [

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainyard.baselines.base import Baseline
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tabular_prepare import labelled
 from trainyard.data.views import View
 
 CHUNK = 2**23  # pixels and colours turned to floats at a time: 32 MB
@@ -19,7 +20,8 @@ CHUNK = 2**23  # pixels and colours turned to floats at a time: 32 MB
 
 def baselines(settings: dict[str, Any], train: View, held: View) -> list[Baseline]:
     """Fitted on the rows of `train`, predictions for those of `held`: parts trajectory (class) and position (values)."""
-    items = np.asarray(held.rows, np.int64)[:, None]
+    train, held = (View(view.pack, labelled(view.pack, view.rows)) for view in (train, held))
+    items = held.rows[:, None]
     classes = len(train.pack.meta["classes"])
     labels, truth = _labels(train), _labels(held)
     before, after = _targets(train), _targets(held)

@@ -8,6 +8,12 @@ from pydantic import Field, model_validator
 from trainyard.config.base import Frozen
 
 
+def _check_heads(options: "SequenceOptions | GrooveOptions | PerformanceOptions | TokenOptions", name: str) -> None:
+    """Raises ValueError where the attention heads cannot share the width of that name."""
+    if (width := getattr(options, name)) % options.heads:
+        raise ValueError(f"heads ({options.heads}) must divide {name} ({width})")
+
+
 class EmotionOptions(Frozen):
     width: int = Field(16, ge=4, description="channels of the first convolution")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
@@ -23,10 +29,15 @@ class DynamicsOptions(Frozen):
 class SequenceOptions(Frozen):
     width: int = Field(64, ge=8, description="model width")
     layers: int = Field(2, ge=1, description="transformer blocks")
-    heads: int = Field(4, ge=1, description="attention heads")
+    heads: int = Field(4, ge=1, description="attention heads; they divide width")
     context: int = Field(128, ge=8, description="tokens a window")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout after attention and feed-forward")
     transpose: int = Field(5, ge=0, le=11, description="semitones of random transposition in training")
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        _check_heads(self, "width")
+        return self
 
 
 class HarmonyOptions(Frozen):
@@ -40,17 +51,27 @@ class HarmonyOptions(Frozen):
 class GrooveOptions(Frozen):
     width: int = Field(64, ge=8, description="model width")
     layers: int = Field(2, ge=1, description="transformer blocks")
-    heads: int = Field(4, ge=1, description="attention heads")
+    heads: int = Field(4, ge=1, description="attention heads; they divide width")
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        _check_heads(self, "width")
+        return self
 
 
 class PerformanceOptions(Frozen):
     width: int = Field(64, ge=8, description="width of each encoder")
     channels: int = Field(16, ge=4, description="channels of the first audio convolution")
     layers: int = Field(2, ge=1, description="transformer blocks of the MIDI encoder")
-    heads: int = Field(4, ge=1, description="attention heads of the MIDI encoder")
+    heads: int = Field(4, ge=1, description="attention heads of the MIDI encoder; they divide width")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the MIDI encoder and before the scores")
     mask_mels: int = Field(0, ge=0, description="mel bands hidden at random in training")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        _check_heads(self, "width")
+        return self
 
 
 class ExtractorOptions(Frozen):
@@ -71,8 +92,7 @@ class TokenOptions(ExtractorOptions):
 
     @model_validator(mode="after")
     def _heads_fit(self):
-        if self.token_width % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide token_width ({self.token_width})")
+        _check_heads(self, "token_width")
         return self
 
 

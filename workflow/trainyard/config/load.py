@@ -114,9 +114,9 @@ def _check_models(name: str, suite: Suite) -> None:
         wanted, found = ARCHITECTURES[model.architecture].format, suite.datasets[model.dataset].format
         if wanted != found:
             raise ConfigError(f"{place}.dataset: {model.architecture} reads {wanted} data, but '{model.dataset}' holds {found} data")
-        weights, adapters = model.merge.weights, suite.datasets[model.dataset].shards * model.seeds
-        if isinstance(weights, tuple) and len(weights) != adapters:
-            raise ConfigError(f"{place}.merge.weights: {len(weights)} for {adapters} adapters (shards × seeds); give one for each")
+        weights, shards = model.merge.weights, suite.datasets[model.dataset].shards
+        if isinstance(weights, tuple) and len(weights) != shards:
+            raise ConfigError(f"{place}.merge.weights: {len(weights)} for {shards} shards; give one for each (of every seed the same)")
         if model.architecture == "lora" and model.base_model is None and model.base.dataset not in suite.datasets:
             near = nearest(model.base.dataset, list(suite.datasets))
             raise ConfigError(

@@ -80,6 +80,12 @@ class Model(Frozen):
             raise ValueError(f"unknown architecture '{value}'{nearest(value, list(ARCHITECTURES))}")
         return value
 
+    @model_validator(mode="after")
+    def _schedule_spans_the_epochs(self):
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs ({self.schedule_epochs}) end before the epochs that are trained ({self.epochs})")
+        return self
+
 
 class Discover(Frozen):
     """Training scripts found in a folder; each becomes a job of its own."""

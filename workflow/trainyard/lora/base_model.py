@@ -14,7 +14,7 @@ import numpy as np
 from trainyard.config.schema import Base
 from trainyard.data.chat_pack import ChatPack
 from trainyard.data.chat_tokens import ChatTokenizer, EncodedRows, encode_pack
-from trainyard.data.files import write_json
+from trainyard.data.files import output_folder, write_json
 from trainyard.lora.tokenizer import train_tokenizer, write_tokenizer
 
 TOKENIZER_ROWS = 3000
@@ -31,15 +31,19 @@ def build_base_model(settings: Base, train: Path, validation: Path, output: Path
     pack, held = ChatPack(train), ChatPack(validation)
     if not len(pack) or not len(held):
         raise ValueError(f"{train if not len(pack) else validation}: no rows to pretrain on")
-    output.mkdir(parents=True, exist_ok=True)
+    with output_folder(output) as temporary:
+        return _build(settings, pack, held, temporary, threads)
+
+
+def _build(settings: Base, pack: ChatPack, held: ChatPack, folder: Path, threads: int) -> dict[str, Any]:
     texts = (text for row in range(min(len(pack), TOKENIZER_ROWS)) for text in (pack.text("prompt", row), pack.text("answer", row)))
-    write_tokenizer(train_tokenizer(texts, settings.vocabulary), output, settings.context)
-    tokenizer = ChatTokenizer(output)
+    write_tokenizer(train_tokenizer(texts, settings.vocabulary), folder, settings.context)
+    tokenizer = ChatTokenizer(folder)
     rows, held_rows = encode_pack(tokenizer, pack), encode_pack(tokenizer, held)
     items = np.flatnonzero(rows.lengths <= settings.context)
     held_items = np.flatnonzero(held_rows.lengths <= settings.context)
     if not len(items) or not len(held_items):
-        raise ValueError(f"{train}: every row is longer than base.context, {settings.context} tokens")
+        raise ValueError(f"{pack.path if not len(items) else held.path}: every row is longer than base.context, {settings.context} tokens")
 
     import torch
 
@@ -59,8 +63,8 @@ def build_base_model(settings: Base, train: Path, validation: Path, output: Path
         "history": history,
         "settings": settings.model_dump(mode="json"),
     }
-    model.save_pretrained(output)
-    write_json(output / "base.json", report)
+    model.save_pretrained(folder)
+    write_json(folder / "base.json", report)
     return report
 
 

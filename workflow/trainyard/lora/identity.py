@@ -1,7 +1,11 @@
 """Which base an adapter was trained on: a fingerprint of the base's weights that is cheap for large files."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+
+from trainyard.lora.adapter import Adapter
+from trainyard.lora.adapter_config import AdapterError
 
 WHOLE = 64_000_000
 SAMPLE = 1_000_000
@@ -26,3 +30,15 @@ def base_identity(base: str) -> str:
                 file.seek(start or 0)
                 digest.update(file.read() if start is None else file.read(SAMPLE))
     return digest.hexdigest()
+
+
+def check_base(adapters: Iterable[Adapter], base: str) -> None:
+    """Raises AdapterError for an adapter that was trained on other weights than those of `base`, where both are known: it would load
+    and answer, but not as it was trained."""
+    found = base_identity(base)
+    for adapter in adapters:
+        if found and adapter.base_identity and adapter.base_identity != found:
+            raise AdapterError(
+                f"{adapter.path}: trained on another base than {base}: weights {adapter.base_identity[:12]} against {found[:12]}; give the "
+                f"base it was trained on ({adapter.config.get('base_model_name_or_path')})"
+            )

@@ -22,12 +22,14 @@ def load_base(base: str, dtype: str = "auto") -> Any:
     from transformers.utils import logging
 
     refuse_absent(base)
+    folder = Path(base).expanduser()
+    base = str(folder) if folder.is_dir() else base
     logging.disable_progress_bar()
     # peft asks transformers by the old name of a property.
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     half = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     kind = {"auto": torch.bfloat16 if half else torch.float32}.get(dtype) or getattr(torch, dtype)
-    if Path(base).is_dir():
+    if folder.is_dir():
         refuse_unsafe_weights(base)
     # Neither pickled weights nor a model's own code: both could do anything.
     only = {"use_safetensors": True, "trust_remote_code": False}

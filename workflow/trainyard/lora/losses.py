@@ -25,12 +25,16 @@ def _loss(path: Path) -> float:
         why = f"{error.strerror}; the validation loss is needed: give --metrics, or use --strategy weighted with --weights"
         raise AdapterError(f"{path}: cannot be read: {why}") from None
     except ValueError as error:
-        raise AdapterError(f"{path}: not JSON: {error}") from None
-    if isinstance(content, dict):
+        raise AdapterError(str(error)) from None
+    try:
         for metric in content.get("metrics") or []:
             if (metric.get("part"), metric.get("split"), metric.get("metric")) == ("answer", "validation", "nll"):
                 return float(metric["value"])
-        loss = (content.get("train_info") or {}).get("best_validation_loss")
+        info = content.get("train_info") or {}
+        # Of the weights that were kept; without it the file is of a time when these were those of the best epoch as a rule.
+        loss = info.get("validation_loss", info.get("best_validation_loss"))
         if loss is not None:
             return float(loss)
+    except (AttributeError, TypeError, ValueError, KeyError):
+        pass
     raise AdapterError(f"{path}: holds no validation loss of the answers; evaluate the model first, or give --weights")

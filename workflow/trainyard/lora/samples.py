@@ -22,7 +22,7 @@ def _samples(path: Path) -> int:
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror}; give --metrics, or --weights with numbers") from None
     except ValueError as error:
-        raise AdapterError(f"{path}: not JSON: {error}") from None
+        raise AdapterError(str(error)) from None
     info = content.get("train_info") if isinstance(content, dict) else None
     count = info.get("samples") if isinstance(info, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from trainyard.lora.adapter import Adapter
+from trainyard.lora.adapter_config import AdapterError
+from trainyard.lora.identity import check_base
 
 
 def try_adapter(folder: Path, base: str | None = None, rows: Path | None = None) -> tuple[list[str], list[str]]:
@@ -18,9 +20,14 @@ def try_adapter(folder: Path, base: str | None = None, rows: Path | None = None)
     from trainyard.lora.model import LoraChat
     from trainyard.lora.validate import Candidates
 
-    base = base or Adapter(folder).config.get("base_model_name_or_path")
+    adapter = Adapter(folder)
+    base = base or adapter.config.get("base_model_name_or_path")
     if not base:
         return [f"{folder}: adapter_config.json names no base; give --base-model"], []
+    try:
+        check_base([adapter], base)
+    except AdapterError as error:
+        return [str(error)], []
     chat = LoraChat(load_base(base), ChatTokenizer(base), base, LoraOptions(max_length=1 << 30))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates = Candidates(chat, device)

@@ -14,9 +14,9 @@ import torch
 
 from trainyard.data.files import unit_hash
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tensors import read_header
 from trainyard.data.views import View
-from trainyard.lora.adapter import WEIGHTS
+from trainyard.lora.adapter import WEIGHTS, Adapter
+from trainyard.lora.adapter_config import short_name
 from trainyard.lora.generate import greedy_answers
 from trainyard.lora.model import PART, LoraChat
 from trainyard.lora.plan_check import PARTS, check_answer
@@ -53,6 +53,7 @@ class Candidates:
 
     def __init__(self, chat: LoraChat, device: torch.device):
         self.chat, self.device = chat, device
+        self._own: dict[str, torch.Tensor] = {}  # the base's values of what adapters hold whole
         chat.model.to(device)
 
     def put_on(self, folder: Path | None) -> None:
@@ -64,13 +65,29 @@ class Candidates:
             model = model.unload()
             if hasattr(model, "peft_config"):
                 del model.peft_config
+        self._restore(model)
         if folder is not None:
-            read_header(folder / WEIGHTS)  # without a sound one peft would turn to adapter_model.bin, a pickle
+            adapter = Adapter(folder)  # without a sound one peft would turn to adapter_model.bin, a pickle
+            self._keep(model, adapter)
             try:
                 model = PeftModel.from_pretrained(model, str(folder))
             except (RuntimeError, KeyError) as error:
                 raise ValueError(f"{folder}: this adapter does not fit the base: {' '.join(str(error).split())[:300]}") from None
         self.chat.model = model.to(self.device).eval()
+
+    def _keep(self, model: Any, adapter: Adapter) -> None:
+        """Note the base's values of modules_to_save and biases: peft leaves those of the adapter behind when it is taken off."""
+        state = model.state_dict()
+        for name in (*adapter.trained, *adapter.frozen):
+            own = short_name(name).replace(".base_layer", "")
+            if own in state and own not in self._own:
+                self._own[own] = state[own].clone()
+
+    @torch.no_grad()
+    def _restore(self, model: Any) -> None:
+        state = model.state_dict()
+        for name, values in self._own.items():
+            state[name].copy_(values)
 
     @torch.no_grad()
     def answer(self, view: View, count: int, batch: int = 32) -> Answers:

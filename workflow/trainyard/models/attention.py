@@ -22,9 +22,8 @@ def write_attention(model: UnifiedModel, view: View, output: Path, about: dict[s
     over all tokens that look, so that it sums to 1; between (layers, steps, steps): from a time step (row) to another (column).
     """
     model.eval()
-    labels = np.asarray(view.pack.fixed("label"))[view.rows]
-    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)][:SAMPLES]
-    rows = np.asarray(view.rows)[firsts]
+    labelled = model.items(view.pack, view.rows)[:, 0]
+    rows = labelled[np.unique(np.asarray(view.pack.fixed("label"))[labelled], return_index=True)[1][:SAMPLES]]
     batch = model.collate(view.pack, rows[:, None], None)
     with torch.no_grad():
         maps = torch.stack([m[:, CAMERA].mean(1) for m in model.attention_maps(batch)], dim=1)  # (n, layers, tokens, tokens)

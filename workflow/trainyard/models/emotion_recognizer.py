@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainyard.config.architectures import EmotionOptions
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tabular_prepare import labelled
 from trainyard.models.base import TrainyardModel
 from trainyard.models.gather import gather
 from trainyard.models.layers import SampleDropout
@@ -44,8 +45,7 @@ class EmotionRecognizer(TrainyardModel):
 
     def items(self, pack: Any, rows: np.ndarray) -> np.ndarray:
         """Rows that have a label."""
-        rows = np.asarray(rows, np.int64)
-        return rows[np.asarray(pack.fixed("label"))[rows] >= 0][:, None]
+        return labelled(pack, rows)[:, None]
 
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
         """mel (n, frames, mels), frames (n,), label (n,), weight (n,)"""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainyard.data.predictions import PartOutput
+from trainyard.data.tabular_prepare import labelled
 from trainyard.models.base import TrainyardModel
 from trainyard.models.base_extractor import BaseExtractor
 from trainyard.models.gather import gather
@@ -67,6 +68,10 @@ class UnifiedModel(TrainyardModel):
         model.position_mean.copy_(torch.from_numpy(target.mean(0)))
         model.position_scale.copy_(torch.from_numpy(np.where(scale > 1e-6, scale, 1.0)))
         return model
+
+    def items(self, pack: Any, rows: np.ndarray) -> np.ndarray:
+        """Rows that have a label."""
+        return labelled(pack, rows)[:, None]
 
     def collate(self, pack: Any, items: np.ndarray, seeds: np.ndarray | None) -> dict[str, Tensor]:
         """video (n, cameras, frames, 3, h, w), uint8; position (n, 3); label (n,). In training the three colours of a

@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ComparisonError(f"{path}: cannot be read: {error.strerror}; give --partial to compare without it") from None
     except ValueError as error:
-        raise ComparisonError(f"{path}: not JSON: {error}") from None
+        raise ComparisonError(str(error)) from None
     keys = {"suite", "run", "model", "metrics"}
     if not isinstance(found, dict) or not keys <= set(found) or not isinstance(found["metrics"], list):
         raise ComparisonError(f"{path}: not a metrics.json: needs {', '.join(sorted(keys))}")

@@ -39,17 +39,29 @@ def read_candidates(predictions: Sequence[Path], infos: Sequence[Path]) -> list[
     """Candidates from their predictions.parquet and train.json files, in the same order. Raises ValueError."""
     if len(predictions) != len(infos):
         raise ValueError(f"--predictions names {len(predictions)} files, --train-json {len(infos)}: one a run is needed")
-    trains = [read_json(path) for path in infos]
-    return [Candidate(t["meta_info"]["settings"]["run"], p, t) for p, t in zip(predictions, trains)]
+    return [_candidate(path, read_json(info), info) for path, info in zip(predictions, infos)]
+
+
+def _candidate(predictions: Path, train: Any, info: Path) -> Candidate:
+    try:
+        settings = train["meta_info"]["settings"]
+        known = "run" in settings and settings["architecture"] in ARCHITECTURES and isinstance(train["train_info"], dict)
+    except (KeyError, TypeError, AttributeError):
+        known = False
+    if not known:
+        raise ValueError(f"{info}: is no train.json of a training: needs train_info, and run and architecture in meta_info.settings")
+    return Candidate(settings["run"], predictions, train)
 
 
 def decide(promote: dict[str, Any], candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The content of promotion.json. `promote`: suite, keep, from_epochs, to_epochs. Raises EvaluationError."""
     for c in candidates:
-        if c.settings["epochs"] != promote["from_epochs"]:
+        if c.settings.get("epochs") != promote["from_epochs"]:
             raise EvaluationError(
-                f"{c.run} was trained for {c.settings['epochs']} epochs, not for {promote['from_epochs']}: train it again"
+                f"{c.run} was trained for {c.settings.get('epochs')} epochs, not for {promote['from_epochs']}: train it again"
             )
+    if type(keep := promote["keep"]) is not int or not 1 <= keep < len(candidates):
+        raise EvaluationError(f"keep: of {len(candidates)} candidates 1 or more go on, and not all, not {keep!r}")
     part, metric, data = same_question(candidates)
     values, draws = draw([e for e in (metric.estimator(d, None) for d in data) if e is not None], data[0].groups)
     if len(values) != len(candidates) or not np.isfinite(values).all():

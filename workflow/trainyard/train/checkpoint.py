@@ -48,6 +48,7 @@ class CheckpointStore:
         self.folder, self.keep = Path(folder), keep
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] | None = None
+        self._best: dict | None = None  # the entry of the best that this process wrote, or read and found whole
 
     def lock(self, wait: float = 0.0, asked_to_stop: Callable[[], bool] = lambda: False) -> None:
         """Hold the folder until this process ends; a training that is just leaving is waited for, `wait` seconds at most.
@@ -100,8 +101,10 @@ class CheckpointStore:
         best_entry = None
         if best is not None:
             best_name = f"best-{best.state['epoch']:06d}.safetensors"
-            known = {e["best"]["file"]: e["best"] for e in entries if e.get("best")}
-            best_entry = known.get(best_name) or {"file": best_name, "sha256": self._write(best_name, best)}
+            # A file of that name that is there may be the damaged one for which its checkpoint was passed over.
+            if self._best is None or self._best["file"] != best_name:
+                self._best = {"file": best_name, "sha256": self._write(best_name, best)}
+            best_entry = self._best
         name = f"step-{step:09d}.safetensors"
         entry = {"file": name, "step": step, "sha256": self._write(name, snapshot), "best": best_entry}
         entries = [e for e in entries if e["step"] < step] + [entry]
@@ -133,7 +136,9 @@ class CheckpointStore:
             try:
                 snapshot = self._read(entry)
                 check(snapshot)
-                return snapshot, self._read(entry["best"]) if entry.get("best") else None
+                best = self._read(entry["best"]) if entry.get("best") else None
+                self._best = entry["best"] if best else None
+                return snapshot, best
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 say(f"checkpoint {entry.get('file')} is not taken ({' '.join(str(error).split())}); trying the one before")
         return None
@@ -179,11 +184,15 @@ class CheckpointStore:
 
 def checked_entries(entries: Any) -> list[dict]:
     """Entries of a manifest. Raises ValueError when it is none."""
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and {"file", "step", "sha256"} <= e.keys() for e in entries):
+    if not isinstance(entries, list) or not all(_is_file(e) and type(e.get("step")) is int for e in entries):
         raise ValueError("not a manifest")
-    if not all(type(e["step"]) is int and isinstance(e["file"], str) for e in entries):
+    if not all(e.get("best") is None or _is_file(e["best"]) for e in entries):
         raise ValueError("not a manifest")
     return entries
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("file"), str) and isinstance(entry.get("sha256"), str)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -22,17 +22,19 @@ def pass_gate(report: str, packs: Mapping[str, str], checkpoints: Path, place: t
     `checkpoints` is the folder of this run's own.
     """
     preflight = read_json(report)
-    if not isinstance(preflight, dict) or not isinstance(preflight.get("checks"), list):
-        raise ValueError(f"{report}: is no report of a preflight; delete it to check again")
-    needs = preflight.get("needs")
-    elsewhere = preflight.get("run_info", {}).get("host") != socket.gethostname()
-    failed = [Check(**c) for c in preflight["checks"] if c["verdict"] == "fail"]
+    try:
+        checks = [Check(**check) for check in preflight["checks"]]
+        needs = Needs(**preflight["needs"]) if preflight.get("needs") else None
+        elsewhere = preflight.get("run_info", {}).get("host") != socket.gethostname()
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"{report}: is no report of a preflight; delete it to check again") from None
+    failed = [c for c in checks if c.verdict == "fail"]
     failed = [c for c in failed if not (c.machine and (needs or elsewhere))]
     if failed:
         raise ValueError(f"preflight failed, nothing was trained: {_words(failed)}. See {report}; delete it to check again")
     if not needs:
         return
-    here = check_machine(Needs(**needs), packs, checkpoints, place) + check_decoders(preflight.get("decoders", []))
+    here = check_machine(needs, packs, checkpoints, place) + check_decoders(preflight.get("decoders", []))
     failed = [c for c in here if c.verdict == "fail"]
     if failed:
         raise ValueError(f"this machine cannot train it, nothing was trained: {_words(failed)}")

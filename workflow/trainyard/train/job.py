@@ -14,7 +14,7 @@ from trainyard.command import by_name
 from trainyard.config.jobs import typed_options
 from trainyard.data.files import replacing, write_json
 from trainyard.data.predictions import PredictionTable
-from trainyard.data.views import View, open_view
+from trainyard.data.views import View
 from trainyard.models.base import TrainyardModel
 from trainyard.models.registry import architecture
 from trainyard.train.checkpoint import CheckpointStore
@@ -24,10 +24,12 @@ from trainyard.train.memory import hold_to
 from trainyard.train.progress import Heartbeat, peak_memory_mb, tell_nobody
 from trainyard.train.promotion import Promoted
 from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.splits import open_splits
 from trainyard.train.stopping import StopFlag, Stopped
 from trainyard.train.tensorboard import EventFile
 
 SAMPLED = 256 << 20
+BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")  # weights, settings, chat template, vocabulary of older tokenizers
 LEAVING = 60.0  # seconds that a training which is just saving and leaving is waited for
 HISTORY = ("epoch", "step", "lr", "train_loss", "validation_loss")
 
@@ -46,7 +48,7 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     started = utc_now()
     place = choose_device(device)
     set_up(place, threads, job["seed"])
-    views = {split: open_view(packs[split], split, job["fold"]) for split in ("train", "validation", "test")}
+    views = open_splits(job, {split: packs[split] for split in ("train", "validation", "test")})
     for split, view in views.items():
         if len(view) == 0:
             raise ValueError(f"the {split} split of {packs[split]} is empty: more groups or other shares are needed")
@@ -64,6 +66,9 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
         if hold_to(memory_mb) is None:
             say(f"this system enforces no cap: the {memory_mb} MB of cap_memory are not held to")
     model = architecture(job["architecture"]).from_pack(typed_options(job), views["train"].pack, views["train"].rows, paths)
+    for split in ("validation", "test"):
+        if not len(model.items(views[split].pack, views[split].rows)):
+            raise ValueError(f"the {split} split of {packs[split]} holds nothing to predict: no label, or samples shorter than a window")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"{job['suite']}/{name}: {len(views['train'])} samples, {trained} trainable parameters, on {place}, {threads} threads")
     heartbeat = Heartbeat(Path(checkpoints) / "progress.json", suite=job["suite"], run=name)
@@ -89,6 +94,7 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
             "parameters": sum(p.numel() for p in model.parameters()), "trained_parameters": trained,
             "micro_batch": trainer.ladder.size("training", state.step), "memory_mb": round(peak_memory_mb()),
             "best_validation_loss": state.best_loss if state.best_epoch else None,
+            "validation_loss": state.best_loss if job["select"] == "best" else state.history[-1]["validation_loss"],
         },
         "meta_info": {"fingerprint": fingerprint, "code": code, "settings": {**job, "run": name},
                       "report": _report_of(model) | ({"promoted": promoted.words} if promoted else {})},
@@ -149,11 +155,11 @@ def run_fingerprint(job: dict[str, Any], packs: Mapping[str, str], paths: Mappin
 
 
 def _inputs_digest(path: str) -> str:
-    """Of a folder of weights: names and bytes. Of a hub name: the name."""
-    folder = Path(path)
+    """Of a folder of weights: names and bytes of what a base and its tokenizer are read from. Of a hub name: the name."""
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         return str(path)
-    return ",".join(f"{f.name}:{_digest(f)}" for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".json"))
+    return ",".join(f"{f.name}:{_digest(f)}" for f in sorted(folder.iterdir()) if f.suffix in BASE_FILES and f.is_file())
 
 
 def _digest(path: str | Path) -> str:

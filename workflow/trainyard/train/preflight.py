@@ -16,7 +16,7 @@ import torch
 from trainyard.command import one_line
 from trainyard.config.jobs import typed_options
 from trainyard.data.storage import Speed, size
-from trainyard.data.views import View, open_pack, open_view
+from trainyard.data.views import View, open_pack
 from trainyard.host.gpus import usable_gpus
 from trainyard.host.recommend import RULE_GB, recommend
 from trainyard.host.resources import memory, usable_cores
@@ -34,6 +34,7 @@ from trainyard.train.order import steps_an_epoch
 from trainyard.train.preflight_table import duration
 from trainyard.train.progress import peak_memory_mb
 from trainyard.train.run_info import run_info, utc_now
+from trainyard.train.splits import open_splits
 from trainyard.train.storage_checks import check_far, check_mounts, check_sources, check_speed
 from trainyard.train.trial import Trial
 
@@ -117,7 +118,9 @@ class Preflight:
 
     # ---- data ---------------------------------------------------------------------------------------------------
     def _open(self) -> dict[str, View] | None:
-        views = {split: open_view(path, split, self._fold(path)) for split, path in self.packs.items()}
+        # One preflight stands for all folds of a model: they differ in who is left out, so the first is tried.
+        fold = self.job.get("fold") or (1 if any("fold" in open_pack(path) for path in self.packs.values()) else 0)
+        views = open_splits({**self.job, "fold": fold}, self.packs)
         counts = ", ".join(f"{len(v):,} {s}" for s, v in views.items())
         empty = [s for s, v in views.items() if not len(v)]
         if empty:
@@ -127,12 +130,6 @@ class Preflight:
             return None
         self.checks.append(ok("packs", f"{counts} samples, {size(self._pack_bytes())}", "1 sample each"))
         return views
-
-    def _fold(self, path: str) -> int:
-        if self.job.get("fold"):
-            return int(self.job["fold"])
-        # One preflight stands for all folds of a model: they differ in who is left out, so the first is tried.
-        return 1 if "fold" in open_pack(path) else 0
 
     def _pack_bytes(self) -> int:
         return sum(os.path.getsize(path) for path in set(self.packs.values()))
@@ -156,9 +153,9 @@ class Preflight:
 
     def _step(self, model: TrainyardModel, views: dict[str, View], place: torch.device) -> None:
         items = model.training_items(views["train"].pack, views["train"].rows)
-        held = model.items(views["validation"].pack, views["validation"].rows)
-        if not len(items) or not len(held):
-            empty = "training" if not len(items) else "validation"
+        held, asked = (model.items(views[split].pack, views[split].rows) for split in ("validation", "test"))
+        empty = next((name for name, found in (("training", items), ("validation", held), ("test", asked)) if not len(found)), None)
+        if empty:
             advice = "samples are shorter than a window of the model: lower its context"
             self.checks.append(fail("items", f"no {empty} item", "1", advice))
             return

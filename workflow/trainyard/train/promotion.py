@@ -35,7 +35,10 @@ class Promoted:
 
 def read_slot(decision: str | Path, slot: str) -> Promoted:
     """What promotion.json has in a slot. Raises ValueError."""
-    slots = read_json(decision).get("slots", {})
+    found = read_json(decision)
+    slots = found.get("slots") if isinstance(found, dict) else None
+    if not isinstance(slots, dict) or not all(isinstance(s, dict) and {"epochs", "settings"} <= s.keys() for s in slots.values()):
+        raise ValueError(f"{decision}: is no decision of a promotion; call decide_promotion again")
     if slot not in slots:
         raise ValueError(f"{decision}: has no slot '{slot}', only {', '.join(slots) or 'none'}; call decide_promotion again")
     short = slots[slot]["settings"]
