@@ -33,6 +33,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.seconds <= 0:
         raise ValueError("--seconds must be above 0")
+    if args.last:
+        args.last.stat()  # a wrong name would be planned without its speeds
 
     from trainyard.config.command_line import read_config
     from trainyard.config.machines import load_machines
