@@ -108,7 +108,7 @@ def _lead(planned: Planned, done: int) -> str:
         proof = "How far from the best is unknown"
     low, high = (plan.get(k) for k in ("hours_low", "hours_high"))
     span = f"{_hours(low)} to {_hours(high)}" if high else f"{_hours(low)} or more"
-    last = f" {plan['critical']} ends last: help there shortens the whole." if plan.get("critical") and len(machines) > 1 else ""
+    last = f" {plan['critical']} ends last: the whole ends sooner only if it does." if plan.get("critical") and len(machines) > 1 else ""
     words = f"{plural(len(runs), 'run')} on {plural(len(machines), 'machine')}"
     since = ""
     if done:
