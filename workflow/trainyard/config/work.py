@@ -3,8 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+from trainyard.config.dataset import Dataset
+
+GENERATED = Path("data/demo")  # beside the results
 
 # What an epoch costs hangs on these settings of a run, beside its data and its machine.
 WORK = ("architecture", "format", "options", "features", "batch_size", "accumulate")
@@ -18,6 +23,25 @@ def work_of(settings: Any) -> str:
         return ""
     text = json.dumps({key: settings.get(key) for key in WORK}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def same_data(dataset: Dataset, results: Path, suite: str, name: str) -> bool:
+    """Whether a data set that is there is the one asked for, as far as its own files tell: as it was generated, and its folds."""
+    splits = read_object(results / suite / "data" / name / "splits.json")
+    if splits and len(splits.get("folds") or ()) != dataset.folds:
+        return False
+    made = read_object(results.parent / GENERATED / suite / name / "manifest.json")
+    asked = {"generator": dataset.generator, "options": dataset.generate, "seed": dataset.seed}
+    return bool(dataset.root) or not made or all(made.get(key) == value for key, value in asked.items())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; an empty one where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def as_planned(planned: dict[str, Any], work: str, epochs: int) -> bool:

@@ -6,11 +6,8 @@ from typing import Any
 
 from trainyard.config.jobs import run_settings
 from trainyard.config.runs import Run
-from trainyard.config.work import work_of
+from trainyard.config.work import read_object, same_data, work_of
 from trainyard.dag.jobs import Jobs
-from trainyard.data.files import read_json
-
-GENERATED = Path("data/demo")  # beside the results
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ def is_done(jobs: Jobs, results: Path, run: Run) -> bool:
     trained = _settings(results, run)
     asked = run_settings(jobs.config, run) if trained else {}
     same = all(trained.get(key) == value for key, value in asked.items())
-    return same and same_data(jobs, results, run.suite, jobs.model(run.suite, run.model).dataset)
+    name = jobs.model(run.suite, run.model).dataset
+    return same and same_data(jobs.dataset(run.suite, name), results, run.suite, name)
 
 
 def is_promoted(jobs: Jobs, results: Path, slot: Run) -> bool:
@@ -68,23 +66,3 @@ def _settings(results: Path, run: Run) -> dict[str, Any]:
     meta = read_object(results / run.suite / "runs" / run.name / "train.json").get("meta_info")
     settings = meta.get("settings") if isinstance(meta, dict) else None
     return settings if isinstance(settings, dict) else {}
-
-
-def same_data(jobs: Jobs, results: Path, suite: str, name: str) -> bool:
-    """Whether a data set that is there is the one asked for, as far as its own files tell: as it was generated, and its folds."""
-    dataset = jobs.dataset(suite, name)
-    splits = read_object(results / suite / "data" / name / "splits.json")
-    if splits and len(splits.get("folds") or ()) != dataset.folds:
-        return False
-    made = read_object(results.parent / GENERATED / suite / name / "manifest.json")
-    asked = {"generator": dataset.generator, "options": dataset.generate, "seed": dataset.seed}
-    return bool(dataset.root) or not made or all(made.get(key) == value for key, value in asked.items())
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A file's JSON object; an empty one where there is none."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -7,9 +7,9 @@ from typing import Any
 
 from trainyard.config.jobs import run_settings
 from trainyard.config.machines import labels_of
-from trainyard.config.work import GUESS, work_of
+from trainyard.config.work import GUESS, read_object, same_data, work_of
 from trainyard.dag.jobs import Jobs
-from trainyard.plan.earlier import Measured, is_done, is_promoted, is_there, measured, read_object, same_data
+from trainyard.plan.earlier import Measured, is_done, is_promoted, is_there, measured
 from trainyard.plan.problem import Task
 
 # How far off each source was found to be, as factors on its figure.
@@ -55,7 +55,7 @@ def list_tasks(jobs: Jobs, results: Path, rate: Rate = lambda host, labels: 1.0,
 
 def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
     model = jobs.model(run.suite, run.model)
-    same = same_data(jobs, results, run.suite, model.dataset)
+    same = same_data(jobs.dataset(run.suite, model.dataset), results, run.suite, model.dataset)
     data = (data_gb(results, run.suite, model.dataset) if same else 0.0) or jobs.dataset(run.suite, model.dataset).stated.gigabytes or 0.0
     parts = max(1, jobs.dataset(run.suite, model.dataset).shards) if run.shard else 1
     work = work_of(run_settings(jobs.config, run))
