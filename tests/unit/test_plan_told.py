@@ -34,6 +34,11 @@ def test_a_range_that_a_session_cuts_off_is_told_and_the_report_shows_the_plan(t
     assert view is not None and "or more)" in view.lead
 
 
+def test_no_date_is_told_that_no_calendar_has(tmp_path):
+    plan = make_plan(jobs_of("suites=kmidi", "scale=full"), machines(a={"speed": 1e-300}), tmp_path, seconds=1)
+    assert plan["hours"] > 1e299 and not any("Started now" in line for line in plan["advice"])
+
+
 def test_a_long_run_that_is_never_saved_keeps_no_other_from_a_machine_that_stops():
     short = [Task("s", f"r{i}", "r", 0.1, save_hours=0.01) for i in range(8)]
     script = Task("s", "script", "script", 2.0, save_hours=2.0)

@@ -125,7 +125,7 @@ def _lines(summary: dict[str, Any] | None, state: str, trainings: list[Training]
         lines.append(f"Last call of snakemake: {state}{ago}: {_counted(counts)}")
         if state == "dead":
             lines.append(
-                "  It is gone without a last word; `snakemake` goes on from what is done (`snakemake --unlock` if the folder is locked)."
+                "  It is gone without a last word; `snakemake` goes on from what is done (on another machine `snakemake --unlock` first)."
             )
         if state == "unknown" and summary.get("state") == "running":
             lines.append(

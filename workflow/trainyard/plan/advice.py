@@ -19,6 +19,7 @@ from trainyard.plan.tasks import predicted
 from trainyard.plan.words import count, few, hours
 
 PLANNED = ("train_", "run_script", "merge_", "validate_merge")  # rules whose jobs a plan holds
+TOLD = 1e5  # hours beyond which no date is told
 ASK = 1 / 60  # hours above which a contradiction is worth a line
 WORTH_A_LINE = 30 / 3600  # hours of a local copy below which nobody asks whether it pays
 
@@ -63,10 +64,14 @@ def _alone(problem: Problem, name: str) -> float:
 
 def _end(plan: Plan) -> str:
     low, high = makespan_range(plan)
+    if low > TOLD:
+        return ""
     now = datetime.now().astimezone()
     form = "%H:%M" if high < 20 else "%a %d %b %H:%M"
     first = f"{now + timedelta(hours=low):{form}}"
-    if not math.isfinite(high):
+    if high > TOLD:
+        if math.isfinite(high):
+            return f"Started now, the trainings end at {first} {now.tzname()} at the earliest."
         return (
             f"Started now, the trainings end at {first} {now.tzname()} at the earliest. If every run takes the most that its figure "
             "allows, one does not fit into its machine's session, and that machine does not come back (session_gap_hours)."
