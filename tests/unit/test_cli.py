@@ -117,6 +117,22 @@ def test_a_broken_summary_is_said_not_traced(home, capsys):
     assert "error: results/summary.json: not JSON" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [{"jobs": ["x"]}, {"jobs": [{"state": "failed", "reason": 3}]}, {"counts": []}, {"jobs": {}}])
+@pytest.mark.parametrize("words", [["status"], ["logs", "--errors"]])
+def test_a_summary_of_another_form_is_said_not_traced(home, capsys, more, words):
+    summary(home, **{"state": "done", **{k: v for k, v in more.items() if k != "jobs"}})
+    path = home / "results" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    assert main(words) == 2
+    assert capsys.readouterr().err == "error: results/summary.json: not a summary; the next `snakemake` writes it anew\n"
+
+
+def test_a_negative_number_of_lines_is_refused(home, capsys):
+    with pytest.raises(SystemExit):
+        main(["logs", "--lines", "-5", "a"])
+    assert "-5 is less than 0" in capsys.readouterr().err
+
+
 def logs(home):
     folder = home / "logs" / "train_model" / "kmidi"
     folder.mkdir(parents=True)

@@ -27,7 +27,7 @@ def written(tmp_path: Path, machines: str, spaces: str | None = None) -> tuple[d
     (tmp_path / "config/machines.yaml").write_text(machines)
     if spaces is not None:
         (tmp_path / "config/ssh_codespaces").write_text(spaces)
-    names = write_hosts(tmp_path, tmp_path / "yard")
+    names = write_hosts(tmp_path / "config/machines.yaml", tmp_path, tmp_path / "yard")
     return *(yaml.safe_load((tmp_path / "yard" / name).read_text()) for name in ("hosts.yaml", "codespaces.yaml")), names
 
 

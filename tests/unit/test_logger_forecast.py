@@ -11,6 +11,9 @@ from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.makespan import makespan
 from snakemake_logger_plugin_trainyard.sources import Planned, planned_runs
 from snakemake_logger_plugin_trainyard.words import span
+from trainyard.config import list_runs, load_config
+from trainyard.config.jobs import run_settings
+from trainyard.config.work import work_of
 
 HOME = Path(__file__).parents[2]
 
@@ -36,6 +39,29 @@ def test_failed_jobs_teach_nothing_and_unknown_stays_unknown(tmp_path):
     forecast = Forecast([earlier("a", 3, "failed")], tmp_path)
     assert forecast.estimate(train(1, "a")) is None
     assert "not known" in forecast.outlook([train(1, "a")], 2, 0.0).words()
+
+
+def test_what_the_demo_took_says_nothing_of_the_full_scale(tmp_path):
+    results = tmp_path / "results"
+    demo, full = ({"suites": ["kmidi"], "only": ["groove_predictor"], "scale": scale} for scale in ("demo", "full"))
+    loaded = load_config(demo, HOME)
+    (run,) = list_runs(loaded)
+    settings = run_settings(loaded, run)
+    (results / "kmidi/runs" / run.name).mkdir(parents=True)
+    (results / "kmidi/preflight").mkdir()
+    info = {"train_info": {"seconds": 60}, "meta_info": {"settings": settings}}
+    (results / "kmidi/runs" / run.name / "train.json").write_text(json.dumps(info))
+    report = {"prediction": {"low": 1, "high": 2}, "work": work_of(settings)}
+    (results / "kmidi/preflight/groove_predictor.json").write_text(json.dumps(report))
+    found = [
+        Forecast([earlier(run.name, 60)], results, planned_runs(c, str(HOME), results)).estimate(train(1, run.name)) for c in (demo, full)
+    ]
+    assert [f.source for f in found] == ["before", "stated"] and found[1].low < 3600 < found[1].high
+    made = tmp_path / "data/demo/kmidi/lakh/manifest.json"
+    made.parent.mkdir(parents=True)
+    made.write_text(json.dumps({"generator": "lakh", "options": {"songs": 3}, "seed": 0}))
+    again = Forecast([earlier(run.name, 60)], results, planned_runs(demo, str(HOME), results)).estimate(train(1, run.name))
+    assert again.source == "stated", "other songs are generated now"
 
 
 def test_benchmark_then_train_json_then_stated_hours(tmp_path):

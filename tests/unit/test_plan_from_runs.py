@@ -56,7 +56,7 @@ def test_a_run_done_elsewhere_says_nothing_about_the_machine_it_was_planned_on(t
     described = machines(a={"host": "box-a"}, b={"host": "box-b"})
     plan = make_plan(jobs, described, tmp_path, seconds=1)
     run = plan["runs"][0]
-    train(tmp_path, "kmidi", run["run"], 9, "a laptop", 30)
+    train(tmp_path, "kmidi", run["run"], 9, "a laptop", run["epochs"])
     compared = compare(plan, tmp_path, described)
     assert compared[0].ran_on == "" and corrected({}, compared) == {}
 

@@ -78,9 +78,10 @@ def test_the_report_shows_where_and_when_runs_ran_and_the_speeds_of_the_next_pla
     now = datetime.now(UTC) + timedelta(hours=1)
     # On a all take twice as long; one of b's runs is done on a third machine.
     for run in by_machine["a"]:
-        train(tmp_path, "kmidi", run["run"], 2 * run["hours"], "box-a", ended=now + timedelta(hours=2 * (run["start"] + run["hours"])))
+        ended = now + timedelta(hours=2 * (run["start"] + run["hours"]))
+        train(tmp_path, "kmidi", run["run"], 2 * run["hours"], "box-a", run["epochs"], ended=ended)
     stray = by_machine["b"][0]
-    train(tmp_path, "kmidi", stray["run"], 7, "a laptop", ended=now + timedelta(hours=7))
+    train(tmp_path, "kmidi", stray["run"], 7, "a laptop", stray["epochs"], ended=now + timedelta(hours=7))
     planned = collect(tmp_path).plan
     assert planned is not None
     assert planned.began[("kmidi", by_machine["a"][0]["run"])] == pytest.approx(0, abs=0.01)

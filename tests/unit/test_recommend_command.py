@@ -47,6 +47,27 @@ def test_flags_for_snakemake(machine, capsys) -> None:
     assert said(capsys, "--flags") == "--cores 12 --resources mem_mb=45000 gpu=8"
 
 
+def test_flags_for_a_machine_that_is_described(machine, capsys) -> None:
+    machine(0)
+    assert said(capsys, "--flags", "--cores", "4", "--memory-gb", "10") == "--cores 4 --resources mem_mb=9216 gpu=1"
+
+
+@pytest.mark.parametrize("text", ["[1]", "gpu_slots: true", "{", "gpu_slots: -1"])
+def test_a_broken_configuration_costs_no_flags(machine, capsys, text) -> None:
+    machine(1)
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text(text)
+    assert said(capsys, "--flags").endswith("gpu=1")
+
+
+@pytest.mark.parametrize("words", ["--threads 0", "--per-run 0", "--cores nan", "--cores 0", "--memory-gb inf", "--gpus -1"])
+def test_figures_that_no_machine_has_are_refused(machine, capsys, words) -> None:
+    machine(0)
+    with pytest.raises(SystemExit) as left:
+        main(["recommend", *words.split()])
+    assert left.value.code == 2 and f"argument {words.split()[0]}" in capsys.readouterr().err
+
+
 def test_make_run_asks() -> None:
     (line,) = [line for line in (HOME / "Makefile").read_text().splitlines() if "snakemake --profile profiles/local" in line]
     assert "trainyard recommend --flags" in line

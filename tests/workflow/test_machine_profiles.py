@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from workflow_runs import HOME
 
 
-def snakemake(folder, *args: str) -> subprocess.CompletedProcess:
+def snakemake(folder, *args: str, **config) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile"), "-d", str(folder), *args, "--config", "suites=aimedres"]
+    command += [f"{key}={value}" for key, value in config.items()]
     return subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=300)
 
 
@@ -27,6 +29,14 @@ def test_without_machines_a_dry_run_works_and_a_run_says_what_to_do(profile, wor
     assert run.returncode == 1 and all(word in " ".join(text.split()) for word in words) and "Traceback" not in text, text
     assert not (tmp_path / "results/aimedres").exists(), "nothing was begun"
     assert not (tmp_path / ".trainyard/store.json").exists(), "and no store is left running"
+
+
+def test_hosts_are_those_of_the_machines_file_that_is_named(tmp_path):
+    machines = tmp_path / "mine.yaml"
+    machines.write_text("machines: {my-box: {ssh: true, cores: 3}}")
+    dry = snakemake(tmp_path, "--profile", "profiles/ec2", "-n", machines=machines)
+    assert dry.returncode == 0, dry.stderr[-2000:]
+    assert yaml.safe_load((tmp_path / ".trainyard/hosts.yaml").read_text())["hosts"] == {"my-box": {"cores": 3}}
 
 
 def test_the_profile_for_inside_a_codespace_runs_on_the_spot_without_a_store(tmp_path):

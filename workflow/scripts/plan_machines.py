@@ -13,6 +13,7 @@ Examples:
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from trainyard.command import run_command
@@ -31,8 +32,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="time to plan (default: 5)")
     parser.add_argument("--last", type=Path, help="the plan before, for its speeds (default: the output, if it is there)")
     args = parser.parse_args()
-    if args.seconds <= 0:
+    if not 0 < args.seconds < math.inf:
         raise ValueError("--seconds must be above 0")
+    if args.last:
+        args.last.stat()  # a wrong name would be planned without its speeds
 
     from trainyard.config.command_line import read_config
     from trainyard.config.machines import load_machines

@@ -40,6 +40,7 @@ def main() -> None:
     thread_limit(args.threads)
 
     from trainyard.config.jobs import read_job
+    from trainyard.config.work import work_of
     from trainyard.data.errors import DataError
     from trainyard.data.files import write_json
 
@@ -62,7 +63,8 @@ def main() -> None:
         sampled_paths(args.index) if args.index else (), args.gpus, args.memory_mb,
         far={split: path for split, path in packs.items() if near[path] != path},
     ).run()  # fmt: skip
-    write_json(args.output, report)
+    # What the prediction is of, for a plan that may be of another scale.
+    write_json(args.output, report | {"work": work_of(settings), "epochs": settings["epochs"]})
     print(table(report, shutil.get_terminal_size((80, 24)).columns))
 
 

@@ -86,7 +86,7 @@ class Conductor:
         configured = self.tracker.config.get("results")
         self.results = Path(self.given_results or (configured if isinstance(configured, str) else None) or "results").absolute()
         summary = Summary(self.results / "summary.json")
-        self.forecast = Forecast(summary.earlier.values(), self.results, planned_runs(self.tracker.config, self.tracker.home))
+        self.forecast = Forecast(summary.earlier.values(), self.results, planned_runs(self.tracker.config, self.tracker.home, self.results))
         if self.dryrun:
             return
         self.summary = summary

@@ -8,7 +8,14 @@ from typing import Any
 
 from snakemake_logger_plugin_trainyard.jobs import Job
 from snakemake_logger_plugin_trainyard.makespan import makespan
-from snakemake_logger_plugin_trainyard.sources import Planned, benchmark_seconds, foreseen_seconds, more_epochs, train_seconds
+from snakemake_logger_plugin_trainyard.sources import (
+    Planned,
+    benchmark_seconds,
+    foreseen_seconds,
+    more_epochs,
+    train_seconds,
+    work_of_training,
+)
 from snakemake_logger_plugin_trainyard.words import span
 
 # How far off each source was found to be, as factors on its figure: the same job before; its rule's others; its owners' word.
@@ -85,17 +92,20 @@ class Forecast:
         if seconds is None:
             seconds = self.took.get(job.key)
         training = job.rule.startswith("train") and job.suite and job.run
-        if training:
+        planned = self.planned.get((job.suite, job.run)) if training else None
+        if planned and not planned.like(work_of_training(self.results / str(job.suite), str(job.run))):
+            seconds = None
+        elif training:
             # Whatever was timed last may have been the rest of an interrupted training; its own file counts all of it.
             whole = train_seconds(self.results / str(job.suite), str(job.run))
             seconds = max((s for s in (seconds, whole) if s is not None), default=None)
         if seconds is not None:
             scale = more_epochs(job.why)
             return Estimate(seconds * scale * BEFORE[0], seconds * scale * BEFORE[1], "before")
-        planned = self.planned.get((job.suite, job.run)) if training else None
         if planned is None:
             return None
-        foreseen = [f for model in planned.models if (f := foreseen_seconds(self.results / str(job.suite) / "preflight" / f"{model}.json"))]
+        folder = self.results / str(job.suite) / "preflight"
+        foreseen = [f for model in planned.models if (f := foreseen_seconds(folder / f"{model}.json", planned.like))]
         if foreseen and len(foreseen) == len(planned.models):
             low, high = max(low for low, _ in foreseen), max(high for _, high in foreseen)
             return Estimate(low * planned.share, high * planned.share, "preflight")

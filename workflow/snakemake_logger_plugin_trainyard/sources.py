@@ -3,7 +3,9 @@
 import csv
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,27 @@ from snakemake_logger_plugin_trainyard.readable import setting_changes
 
 @dataclass(frozen=True)
 class Planned:
-    """What the configuration says of a run: hours that its owners state; its model, or those that a promoted run may go on with; and
-    how much of such a model's time it takes."""
+    """What the configuration says of a run: hours that its owners state; its model, or those that a promoted run may go on with; how
+    much of such a model's time it takes; and whether times of trainings of a kind (work_of) say anything of it."""
 
     hours: float | None
     models: tuple[str, ...] = ()
     share: float = 1.0
+    like: Callable[[str], bool] = field(default=lambda work: True, compare=False)
 
 
-def planned_runs(config: dict[str, Any], home: str | None) -> dict[tuple, Planned]:
+def planned_runs(config: dict[str, Any], home: str | None, results: Path = Path("results")) -> dict[tuple, Planned]:
     """What the suites say of their runs, by (suite, run); empty where the configuration is not Trainyard's."""
     try:
         from trainyard.config import list_runs, list_slots, load_config
+        from trainyard.config.work import same_data
 
         loaded = load_config(config, Path(home or "."))
+
+        @cache
+        def same(suite: str, name: str) -> bool:
+            return same_data(loaded.suites[suite].datasets[name], results, suite, name)
+
         found = {}
         for run in list_runs(loaded) + list_slots(loaded):
             suite = loaded.suites[run.suite]
@@ -34,10 +43,28 @@ def planned_runs(config: dict[str, Any], home: str | None) -> dict[tuple, Planne
             share = suite.promote.to_epochs / suite.promote.from_epochs - 1 if run.of and suite.promote else 1.0
             hours = [suite.models[m].hours for m in models]
             known = max((h for h in hours if h), default=None) if all(hours) else None
-            found[run.suite, run.name] = Planned(known * share if known else None, models, share)
+            found[run.suite, run.name] = Planned(known * share if known else None, models, share, partial(_like, loaded, run, same))
         return found
     except Exception:
         return {}
+
+
+def _like(config: Any, run: Any, same: Callable[[str, str], bool], work: str) -> bool:
+    """Whether the data are the same and the work too, as far as it is known: seconds of the demo are not those of the full scale."""
+    from trainyard.config.jobs import run_settings
+    from trainyard.config.work import work_of
+
+    if not same(run.suite, config.suites[run.suite].models[run.model].dataset):
+        return False
+    return not work or work in {work_of(run_settings(config, r)) for r in run.of or (run,)}
+
+
+def work_of_training(suite: Path, run: str) -> str:
+    """The kind of work (work_of) that a training was; empty where that is not known."""
+    from trainyard.config.work import read_object, work_of
+
+    meta = read_object(suite / "runs" / run / "train.json").get("meta_info")
+    return work_of(meta.get("settings")) if isinstance(meta, dict) else ""
 
 
 def benchmark_seconds(path: str | None) -> float | None:
@@ -65,10 +92,13 @@ def train_seconds(suite: Path, run: str) -> float | None:
         return None
 
 
-def foreseen_seconds(preflight: Path) -> tuple[float, float] | None:
-    """Seconds, low and high, that a preflight measured a training to need on this machine."""
+def foreseen_seconds(preflight: Path, like: Callable[[str], bool]) -> tuple[float, float] | None:
+    """Seconds, low and high, that a preflight of such work measured a training to need on this machine."""
     try:
-        prediction = _read_json(preflight)["prediction"]
+        report = _read_json(preflight)
+        if not like(str(report.get("work") or "")):
+            return None
+        prediction = report["prediction"]
         return 60 * float(prediction["low"]), 60 * float(prediction["high"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

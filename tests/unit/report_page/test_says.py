@@ -7,7 +7,9 @@ import pytest
 from report_fixture import PLAN, Tree, metric
 from report_fixture.page import Page, model_named
 from trainyard.report import words
+from trainyard.report.charts.curves import curves
 from trainyard.report.collect import collect
+from trainyard.report.markup import coded
 from trainyard.report.page import render
 from trainyard.report.status_page import status_page
 from trainyard.report.views.runs import Difference
@@ -156,3 +158,35 @@ def test_a_running_training_is_shown_with_what_is_left(tmp_path):
 def test_only_the_suites_asked_for(results):
     found = collect(results, only=["kmidi"])
     assert [s.name for s in found.suites] == ["kmidi"] and {j.suite for j in found.jobs} <= {"kmidi", ""}
+
+
+def test_a_mean_over_some_of_the_folds_says_so(report):
+    assert words.gathered(model_named(report, "parkinsons")).startswith("4 of 5 folds: mean")
+    assert words.gathered(model_named(report, "als")).startswith("5 folds: mean")
+
+
+def test_the_epoch_that_is_shown_as_kept_is_the_one_whose_weights_are(results):
+    path = results / "kmidi/runs/emotion_recognizer/train.json"
+    files = [p for p in (path, path.with_name("metrics.json")) if p.exists()]
+    before = {p: p.read_text() for p in files}
+    try:
+        for file in files:
+            found = json.loads(before[file])
+            found["train_info"]["selected"] = "last"
+            file.write_text(json.dumps(found))
+        (run,) = model_named(collect(results), "emotion_recognizer").runs
+        assert (run.best_epoch, run.kept_epoch, run.history.best) == (18, 20, 20)
+    finally:
+        for file, text in before.items():
+            file.write_text(text)
+    (run,) = model_named(collect(results), "emotion_recognizer").runs
+    assert run.kept_epoch == run.history.best == 18
+
+
+def test_curves_of_many_runs_say_how_many_are_drawn(report):
+    runs = list(model_named(report, "als").runs)
+    assert "12 of 15 runs; epoch" in curves("als", runs * 3, "") and ">5 runs; epoch" in curves("als", runs, "")
+
+
+def test_backticks_of_an_advice_are_code():
+    assert coded("Set `slots` where <b>") == "Set <code>slots</code> where &lt;b&gt;"

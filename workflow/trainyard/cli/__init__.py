@@ -1,9 +1,12 @@
 """`trainyard status | logs | preflight | recommend | doctor`: looks, never changes anything."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from trainyard.command import at_least
 
 EPILOG = """Everything else is done by `snakemake` itself: `snakemake` runs what is missing, `snakemake -n` says what would run and why.
 
@@ -13,6 +16,17 @@ exit codes:
   preflight  0 no check failed, 1 one did, 2 no preflight here
   doctor  0 nothing wrong (or the symptom is known), 1 something wrong (or it is not known)
 """
+
+
+def above_zero(text: str) -> float:
+    """The type of an argument that is a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number") from None
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     logs.add_argument("pattern", nargs="?", help="part of rule/suite/run, or a pattern such as 'train_model/kmidi/*'; without it the list")
     logs.add_argument("--follow", "-f", action="store_true", help="go on as they grow, until Ctrl+C")
     logs.add_argument("--errors", "-e", action="store_true", help="only the line that matters, of each job that failed")
-    logs.add_argument("--lines", "-n", type=int, default=20, help="last lines of each log (default: 20; 0: all)")
+    logs.add_argument("--lines", "-n", type=at_least(0), default=20, help="last lines of each log (default: 20; 0: all)")
     logs.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the logs (default: logs)")
     logs.add_argument("--results", type=Path, default=Path("results"), help="folder of the results (default: results)")
 
@@ -47,12 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="how many runs at once",
         description="How many runs a machine takes at once: this one, or one that is described.",
     )
-    advice.add_argument("--cores", type=float, help="cores (default: those of this machine that may be used)")
-    advice.add_argument("--memory-gb", type=float, help="memory, GB (default: this machine's)")
-    advice.add_argument("--gpus", type=int, help="GPUs (default: this machine's)")
-    advice.add_argument("--gpu-slots", type=int, default=1, help="runs that one GPU holds (default %(default)s)")
-    advice.add_argument("--per-run", type=float, help="memory of a run, GB (default: 8, the rule for runs of which nothing is known)")
-    advice.add_argument("--threads", type=int, default=1, help="threads of a run (default %(default)s)")
+    advice.add_argument("--cores", type=above_zero, help="cores (default: those of this machine that may be used)")
+    advice.add_argument("--memory-gb", type=above_zero, help="memory, GB (default: this machine's)")
+    advice.add_argument("--gpus", type=at_least(0), help="GPUs (default: this machine's)")
+    advice.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds (default %(default)s)")
+    advice.add_argument("--per-run", type=above_zero, help="memory of a run, GB (default: 8, the rule for runs of which nothing is known)")
+    advice.add_argument("--threads", type=at_least(1), default=1, help="threads of a run (default %(default)s)")
     advice.add_argument("--flags", action="store_true", help="as flags for snakemake, which asks each job for its memory itself")
 
     doctor = commands.add_parser(

@@ -218,7 +218,10 @@ def look_workflow() -> Iterator[Finding]:
     locks = Path(".snakemake/locks")
     if locks.is_dir() and any(locks.iterdir()):
         yield Finding(
-            "note", "lock", "the folder is locked: `trainyard status` says whether a snakemake runs; if not, `snakemake --unlock`"
+            "note",
+            "lock",
+            "the folder is locked: `trainyard status` says whether a snakemake runs; if not, the next one takes the lock away "
+            "(on another machine: `snakemake --unlock`)",
         )
     if not Path("Snakefile").exists():
         yield Finding("note", "folder", "there is no Snakefile here: run it from the repository's folder")

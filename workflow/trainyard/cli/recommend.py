@@ -17,12 +17,13 @@ def run_recommend(
     here = memory()
     own = cores is None and gigabytes is None and gpus is None
     cores = usable_cores() if cores is None else cores
+    free = here.free if gigabytes is None else 1024 * gigabytes
     gigabytes = here.total / 1024 if gigabytes is None else gigabytes
     gpus = (len(usable_gpus()) if own else 0) if gpus is None else gpus
     if flags:
         per_gpu = _slots_of_config() or per_gpu
         # Snakemake adds up what running jobs ask for; so the memory of each counts as its model states it, not as a rule for all.
-        words = f"--cores {worker_cores(cores)} --resources mem_mb={int(MEMORY_SHARE * here.free)}"
+        words = f"--cores {worker_cores(cores)} --resources mem_mb={int(MEMORY_SHARE * free)}"
         print(f"{words} gpu={gpus * per_gpu}" if gpus else f"{words} gpu=1")
         return 0
     advice = recommend(cores, gigabytes, gpus, per_run or RULE_GB, threads, per_gpu)
@@ -38,7 +39,9 @@ def _slots_of_config() -> int | None:
     """gpu_slots of the configuration here, if it says any."""
     import yaml
 
-    if not CONFIG.exists():
-        return None
-    slots = (yaml.safe_load(CONFIG.read_text(encoding="utf-8")) or {}).get("gpu_slots")
-    return slots if isinstance(slots, int) and slots > 0 else None
+    try:
+        found = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # snakemake, which is called next, says what is wrong with it
+    slots = found.get("gpu_slots") if isinstance(found, dict) else None
+    return slots if isinstance(slots, int) and not isinstance(slots, bool) and slots > 0 else None

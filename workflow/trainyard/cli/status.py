@@ -13,6 +13,7 @@ from snakemake_logger_plugin_trainyard.words import count, duration, name_list, 
 
 from trainyard.cli.processes import Life, life_of
 
+TEXTS = ("rule", "suite", "run", "state", "reason", "log", "machine")  # of a job
 WORDS = {"alive": "running", "dead": "dead", "unknown": "unknown"}
 
 
@@ -54,9 +55,17 @@ def read_summary(results: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}; the next `snakemake` writes it anew") from None
-    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list):
+    if not _is_summary(content):
         raise ValueError(f"{path}: not a summary; the next `snakemake` writes it anew")
     return content
+
+
+def _is_summary(content: Any) -> bool:
+    """Whether it has the form that the logger plugin writes."""
+    if not isinstance(content, dict) or not isinstance(content.get("jobs"), list) or not isinstance(content.get("counts", {}), dict):
+        return False
+    jobs = content["jobs"]
+    return all(isinstance(job, dict) and all(isinstance(job.get(key), str | None) for key in TEXTS) for job in jobs)
 
 
 def overall(summary: dict[str, Any] | None) -> str:
@@ -116,7 +125,7 @@ def _lines(summary: dict[str, Any] | None, state: str, trainings: list[Training]
         lines.append(f"Last call of snakemake: {state}{ago}: {_counted(counts)}")
         if state == "dead":
             lines.append(
-                "  It is gone without a last word; `snakemake` goes on from what is done (`snakemake --unlock` if the folder is locked)."
+                "  It is gone without a last word; `snakemake` goes on from what is done (on another machine `snakemake --unlock` first)."
             )
         if state == "unknown" and summary.get("state") == "running":
             lines.append(

@@ -87,6 +87,9 @@ class Machines(Frozen):
             raise ValueError("budget belongs to minimise: time; for minimise: cost give deadline_hours")
         if self.minimise == "time" and self.deadline_hours is not None:
             raise ValueError("deadline_hours belongs to minimise: cost; for minimise: time give budget")
+        if (self.minimise == "cost" or self.budget is not None) and not any(m.price_per_hour for m in self.machines.values()):
+            what = "budget" if self.budget is not None else "minimise: cost"
+            raise ValueError(f"{what} needs a price_per_hour of some machine: without one every plan costs nothing")
         return self
 
     def single(self) -> dict[str, Machine]:
@@ -94,12 +97,20 @@ class Machines(Frozen):
         found = {}
         for name, machine in self.machines.items():
             one = machine.model_copy(update={"count": 1})
-            names = [name] if machine.count == 1 else [f"{name}-{i}" for i in range(1, machine.count + 1)]
-            for key in names:
+            for key in self._names(name):
                 if key in found:
                     raise ConfigError(f"machines: two machines are called '{key}'; rename one")
                 found[key] = one
         return found
+
+    def _names(self, name: str) -> list[str]:
+        count = self.machines[name].count
+        return [name] if count == 1 else [f"{name}-{i}" for i in range(1, count + 1)]
+
+    def of_kind(self, kind: str) -> list[str]:
+        """The machines of a kind, as one_more() calls it."""
+        mine = [name for name, m in self.machines.items() if (m.kind or f"like {name}") == kind]
+        return [single for name in mine for single in self._names(name)]
 
     def all_pins(self) -> list[tuple[str, str]]:
         """(pattern, machine) of all pins: those below `pins`, and what machines name as their `runs`."""

@@ -10,6 +10,7 @@ from trainyard.config.machines import Machines, fits, labels_of, load_machines
 from trainyard.config.schema import Settings
 
 PLAN = Path("results/plan.json")
+RUN = {"suite", "run", "machine", "start", "hours"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,19 @@ def read_plan(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}
+    return found if isinstance(found, dict) and _whole(found) else {}
+
+
+def _whole(plan: dict[str, Any]) -> bool:
+    """Whether it has what a plan is followed by."""
+    runs, machines = plan.get("runs"), plan.get("machines", [])
+    if not isinstance(runs, list) or not isinstance(machines, list):
+        return False
+    return all(isinstance(r, dict) and r.keys() >= RUN for r in runs) and all(isinstance(m, dict) and "name" in m for m in machines)
 
 
 def _machines_of(plan: Path) -> list[str]:
-    return [str(m.get("name")) for m in read_plan(plan).get("machines", []) if isinstance(m, dict)]
+    return [str(m["name"]) for m in read_plan(plan).get("machines", [])]
 
 
 def _known(worker: str, known: list[str]) -> str:

@@ -27,11 +27,11 @@ class Follow:
 
     @cached_property
     def _hosts(self) -> dict[tuple[str, str], str]:
-        """Machine of each run; nothing where the plan knows one machine only: that is this one. Without a plan, what is pinned."""
+        """Machine of each run; nothing where the plan knows one machine only: that is this one. What is not planned may be pinned."""
         found = {(r["suite"], r["run"]): str(r["machine"]) for r in self._runs}
-        if found:
-            return found if len(set(found.values())) > 1 else {}
-        return self._pinned()
+        if found and len(read_plan(self.path).get("machines", ())) == 1:
+            return {}
+        return self._pinned() | found
 
     def _pinned(self) -> dict[tuple[str, str], str]:
         try:

@@ -14,6 +14,7 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from trainyard.config import Config
 from trainyard.config.elsewhere import VARIABLE, Told, decode, encode
+from trainyard.config.worker import machines_file
 from trainyard.data.files import write_json
 from trainyard.machines.hosts import write_hosts
 from trainyard.machines.object_store import BUCKET, ObjectStore
@@ -60,7 +61,7 @@ def attach(workflow: Any, home: Path, config: Config, say=print) -> Storage | No
     if workflow.remote_exec:
         sent = config.told.sent if config.told else frozenset()
     else:
-        hosts = write_hosts(home, FOLDER)
+        hosts = write_hosts(machines_file(config.settings, home), home, FOLDER)
         sent = frozenset() if SharedFSUsage.SOURCES in settings.shared_fs_usage else sent_scripts(config, Path.cwd())
         os.environ[VARIABLE] = encode(config, sent)
         _say_where(os.environ.get(MIRROR))

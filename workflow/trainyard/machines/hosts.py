@@ -25,13 +25,14 @@ NO_CODESPACES = (
 )
 
 
-def write_hosts(home: Path, folder: Path) -> set[str]:
-    """Write hosts.yaml and codespaces.yaml into `folder`; the names in them. Raises ConfigError for a machines file that is none."""
-    machines = load_machines(home / "config" / "machines.yaml").single()
+def write_hosts(file: Path, home: Path, folder: Path) -> set[str]:
+    """Write hosts.yaml, of the machines file, and codespaces.yaml into `folder`; the names in them. Raises ConfigError for a machines
+    file that is none."""
+    machines = load_machines(file).single()
     boxes = {name: _given(machine) for name, machine in machines.items() if machine.ssh}
     spaces: dict[str, Any] = {name: {"gpu": 0} for name in codespaces(home / CODESPACES)}
-    for file, hosts, help in ((HOSTS, boxes, NO_HOSTS), (CODESPACE_HOSTS, spaces, NO_CODESPACES)):
-        write_text(folder / file, yaml.safe_dump({"hosts": hosts, "help": help}, sort_keys=False, allow_unicode=True))
+    for name, hosts, help in ((HOSTS, boxes, NO_HOSTS), (CODESPACE_HOSTS, spaces, NO_CODESPACES)):
+        write_text(folder / name, yaml.safe_dump({"hosts": hosts, "help": help}, sort_keys=False, allow_unicode=True))
     return boxes.keys() | spaces.keys()
 
 

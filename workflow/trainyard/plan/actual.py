@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from trainyard.config.machines import Machines
+from trainyard.config.work import GUESS, as_planned, next_speed
 from trainyard.data.files import read_json
-from trainyard.plan.tasks import measured
-
-LIMITS = (0.1, 10.0)  # a correction beyond says more about the figure than about the machine
+from trainyard.plan.earlier import measured
 
 
 @dataclass(frozen=True)
@@ -22,17 +20,20 @@ class Compared:
     ran_on: str
     planned: float
     actual: float
+    guessed: bool = False  # the planned hours were nobody's word: a time limit
 
 
 def compare(plan: dict[str, Any], results: Path, machines: Machines) -> list[Compared]:
-    """The runs of a plan (plan.json) that were trained after it was made; `ran_on` is empty where the host is no known machine."""
+    """The runs of a plan (plan.json) that were trained after it was made, as it was planned; `ran_on` is empty where the host is no
+    known machine."""
     found = []
     for run in plan.get("runs", []):
         taken = measured(results, run["suite"], run["run"]) if run.get("machine") else None
-        if taken is None or not _since(results, run, str(plan.get("created", ""))):
+        if taken is None or not _since(results, run, str(plan.get("created", ""))) or not as_planned(run, taken.work, taken.epochs):
             continue
         ran_on = machines.of_host(taken.host) or ""
-        found.append(Compared(run["suite"], run["run"], run["machine"], ran_on, float(run["hours"]), taken.hours))
+        guessed = run.get("source") == GUESS
+        found.append(Compared(run["suite"], run["run"], run["machine"], ran_on, float(run["hours"]), taken.hours, guessed))
     return found
 
 
@@ -45,10 +46,11 @@ def _since(results: Path, run: dict[str, Any], created: str) -> bool:
 
 
 def corrected(before: dict[str, float], compared: list[Compared]) -> dict[str, float]:
-    """Factors on the machines' speeds: what was known, times the median of planned / actual of the runs done where planned."""
+    """Factors on the machines' speeds: what was known, corrected by the runs done where they were planned."""
     factors = dict(before)
     for machine in dict.fromkeys(c.machine for c in compared):
-        ratios = [c.planned / c.actual for c in compared if c.machine == machine == c.ran_on and c.actual > 0]
-        if ratios:
-            factors[machine] = min(max(factors.get(machine, 1.0) * median(ratios), LIMITS[0]), LIMITS[1])
+        there = [c for c in compared if c.machine == machine == c.ran_on and not c.guessed]
+        found = next_speed(factors.get(machine, 1.0), [(c.planned, c.actual) for c in there])
+        if found is not None:
+            factors[machine] = found
     return factors

@@ -1,6 +1,7 @@
 """What a person should know before it starts: is it worth several machines, how many runs at once, and when will it end."""
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import numpy as np
 
 from trainyard.data.files import read_json
 from trainyard.plan.complete import recommended
-from trainyard.plan.problem import Task, wall
+from trainyard.plan.problem import Problem, Task, wall
 from trainyard.plan.record import makespan_range
+from trainyard.plan.schedule import schedule
+from trainyard.plan.search import longest_first
 from trainyard.plan.solve import Plan
 from trainyard.plan.tasks import predicted
 from trainyard.plan.words import count, few, hours
 
 PLANNED = ("train_", "run_script", "merge_", "validate_merge")  # rules whose jobs a plan holds
+TOLD = 1e5  # hours beyond which no date is told
 ASK = 1 / 60  # hours above which a contradiction is worth a line
 WORTH_A_LINE = 30 / 3600  # hours of a local copy below which nobody asks whether it pays
 
@@ -31,29 +35,48 @@ def _parallel(plan: Plan) -> str:
     """Together against the best single machine."""
     problem = plan.problem
     used = {problem.lanes[w].machine for w in plan.assigned}
-    alone = {}
+    least = {}  # no plan on this machine alone is shorter
     for i, name in enumerate(problem.machines):
         lanes = np.flatnonzero(problem.machine_of == i)
         own = problem.hours[:, lanes[0]]
         if np.isfinite(own).all():
-            copies = problem.copy[np.unique(problem.data), lanes[0]].sum()
-            alone[name] = float(wall(problem.lanes[lanes[0]], max(float(own.sum()) / len(lanes), float(own.max())) + copies))
-    if len(used) < 2 or not alone:
+            least[name] = float(wall(problem.lanes[lanes[0]], max(float(own.sum()) / len(lanes), float(own.max()))))
+    if len(used) < 2 or not least:
         return ""
-    best = min(alone, key=lambda n: alone[n])
-    if not math.isfinite(alone[best]):
+    best = min(least, key=lambda n: least[n])
+    alone = _alone(problem, best) if math.isfinite(least[best]) else math.inf
+    if not math.isfinite(alone):
         return ""
-    gain = alone[best] / plan.schedule.makespan
+    gain = alone / plan.schedule.makespan
     verdict = "worth it" if gain > 1.1 else "hardly worth it"
-    return f"Several machines are {verdict}: {best} alone would take {hours(alone[best])}, {gain:.1f} times as long."
+    return f"Several machines are {verdict}: {best} alone would take {hours(alone)}, {gain:.1f} times as long."
+
+
+def _alone(problem: Problem, name: str) -> float:
+    """Hours until one machine has done everything, longest first."""
+    lanes = [w for w, lane in enumerate(problem.lanes) if lane.machine == name]
+    alone = replace(
+        problem, lanes=tuple(problem.lanes[w] for w in lanes), machines={name: problem.machines[name]}, hours=problem.hours[:, lanes],
+        copy=problem.copy[:, lanes],
+    )  # fmt: skip
+    return schedule(alone, longest_first(alone)).makespan
 
 
 def _end(plan: Plan) -> str:
     low, high = makespan_range(plan)
+    if low > TOLD:
+        return ""
     now = datetime.now().astimezone()
-    first, last = (now + timedelta(hours=h) for h in (low, high))
     form = "%H:%M" if high < 20 else "%a %d %b %H:%M"
-    when = f"between {first.strftime(form)} and {last.strftime(form)} {now.tzname()}"
+    first = f"{now + timedelta(hours=low):{form}}"
+    if high > TOLD:
+        if math.isfinite(high):
+            return f"Started now, the trainings end at {first} {now.tzname()} at the earliest."
+        return (
+            f"Started now, the trainings end at {first} {now.tzname()} at the earliest. If every run takes the most that its figure "
+            "allows, one does not fit into its machine's session, and that machine does not come back (session_gap_hours)."
+        )
+    when = f"between {first} and {now + timedelta(hours=high):{form}} {now.tzname()}"
     return f"Started now, the trainings end {when}: when every run takes the least, or the most, that its figure allows."
 
 
@@ -69,7 +92,7 @@ def _refused(plan: Plan) -> list[str]:
     """Machines that nothing can be given to."""
     reasons: dict[str, list[str]] = {}
     for name, reason in plan.problem.refused.items():
-        reasons.setdefault(reason.replace(name, "it"), []).append(name)
+        reasons.setdefault(reason, []).append(name)
     return [f"Nothing can go to {few(names, 8)}: {reason}." for reason, names in reasons.items()]
 
 
@@ -92,7 +115,8 @@ def _foreseen(plan: Plan, results: Path) -> list[str]:
     """Where a preflight's prediction contradicts what owners state."""
     out = {}
     for task in plan.problem.tasks:
-        found = predicted(results, task.suite, task.model) if task.source == "stated" and not task.after else None
+        asked = task.source == "stated" and not task.after
+        found = predicted(results, task.suite, task.model, task.work, task.epochs) if asked else None
         if found and not task.low * task.hours <= found[0] <= task.high * task.hours and max(found[0], task.hours) > ASK:
             out[task.suite, task.model] = (
                 f"Preflight predicts {hours(found[0])} for {task.suite}/{task.model} where it ran; the suite states {hours(task.hours)}. "

@@ -25,23 +25,18 @@ def build(
     reasons: dict[str, list[str]] = {t.path: [] for t in heavy}
     for name, machine in single.items():
         factor = (speeds or {}).get(name, 1.0)
-        column = np.full(len(heavy), np.inf)
+        column = np.array([task.hours / (machine.speed_of(task.labels) * factor) for task in heavy])
+        lost = np.array([task.save_hours / task.hours for task in heavy]) * column
         for j, task in enumerate(heavy):
-            reason = _refusal(task, name, machine, pins)
-            if reason:
-                reasons[task.path].append(reason)
-            else:
-                column[j] = task.hours / (machine.speed_of(task.labels) * factor)
+            if reason := _refusal(task, name, machine, pins, lost[j], column[j]):
+                column[j] = np.inf
+                reasons[task.path].append(reason.format(name))
+                refused.setdefault(name, f"{task.path}: {reason.format('it')}")
+        if np.isfinite(column).any():
+            refused.pop(name, None)
         size = {t.dataset: max(o.data_gb for o in heavy if o.dataset == t.dataset) for t in heavy}
         copy = [1000 * size[d] / machine.link_mb_s / 3600 if machine.link_mb_s else 0.0 for d in sets]
-        fits = [t.save_hours / machine.speed_of(t.labels) for j, t in enumerate(heavy) if np.isfinite(column[j])]
-        useful, later, pause = _sessions(machine, max(fits, default=0.0))
-        for j, task in enumerate(heavy):
-            if np.isfinite(column[j]) and (later <= 0 or (not np.isfinite(pause) and column[j] > useful)):
-                column[j] = np.inf
-                reasons[task.path].append(_too_short(task, name, machine, later))
-        if not np.isfinite(column).any():
-            refused[name] = f"{heavy[0].path}: {reasons[heavy[0].path][-1]}"
+        useful, later, pause = _sessions(machine, float(lost[np.isfinite(column)].max(initial=0.0)))
         for slot in range(machine.slots or 1):
             lanes.append(Lane(name, slot, machine.joins_hours, useful, later, pause))
             columns.append(column)
@@ -68,21 +63,27 @@ def _pins(tasks: tuple[Task, ...], machines: Machines) -> dict[str, str]:
     return {path: name for path, (_, name) in found.items()}
 
 
-def _refusal(task: Task, name: str, machine: Machine, pins: dict[str, str]) -> str:
-    """Why a task cannot go to a machine; empty when it can."""
+def _refusal(task: Task, name: str, machine: Machine, pins: dict[str, str], lost: float, takes: float) -> str:
+    """Why a task that takes so many hours on a machine, `lost` of them between two checkpoints, cannot go there, with {} for the
+    machine; empty when it can."""
     slots = machine.slots or 1
     memory, gpus = (machine.memory_gb or 0.0) / slots, machine.gpus // slots
     if pins.get(task.path, name) != name:
-        return f"it is pinned to {pins[task.path]}, not {name}"
+        return f"it is pinned to {_plain(pins[task.path])}, not {{}}"
     if not machine.takes(task.labels):
-        return f"{name} does not take it (only, never)"
+        return "{} does not take it (only, never)"
     if task.memory_gb > memory:
-        return f"it needs {task.memory_gb:g} GB of memory, a slot of {name} has {memory:.3g}"
+        return f"it needs {task.memory_gb:g} GB of memory, a slot of {{}} has {memory:.3g}"
     if task.gpus > gpus:
-        return f"it needs {task.gpus} GPU, a slot of {name} has {gpus}"
+        return f"it needs {task.gpus} GPU, a slot of {{}} has {gpus}"
     if machine.disk_gb is not None and task.data_gb + task.output_gb > machine.disk_gb:
-        return f"it needs {task.data_gb + task.output_gb:.1f} GB of disk, {name} has {machine.disk_gb:g}"
-    return ""
+        return f"it needs {task.data_gb + task.output_gb:.1f} GB of disk, {{}} has {machine.disk_gb:g}"
+    return _too_short(machine, lost, takes)
+
+
+def _plain(name: str) -> str:
+    """A name as format() leaves it alone."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def _sessions(machine: Machine, lost: float) -> tuple[float, float, float]:
@@ -95,10 +96,15 @@ def _sessions(machine: Machine, lost: float) -> tuple[float, float, float]:
     return machine.session_hours - lost, machine.session_hours - lost - restart, machine.session_gap_hours + restart + lost
 
 
-def _too_short(task: Task, name: str, machine: Machine, later: float) -> str:
-    if later <= 0:
-        return (
-            f"{name} stops after {machine.session_hours:g} h, which leaves no time between checkpoints "
-            f"({task.save_hours:g} h apart) and a restart of {machine.restart_minutes:g} min: save more often"
-        )
-    return f"{name} stops after {machine.session_hours:g} h and does not come back (session_gap_hours)"
+def _too_short(machine: Machine, lost: float, takes: float) -> str:
+    stops = machine.session_hours
+    if stops is None:
+        return ""
+    if machine.session_gap_hours is None:
+        return f"{{}} stops after {stops:g} h and does not come back (session_gap_hours)" if takes > stops else ""
+    if lost + machine.restart_minutes / 60 < stops:
+        return ""
+    return (
+        f"{{}} stops after {stops:g} h, which leaves no time between checkpoints ({lost:.2g} h apart) and a restart of "
+        f"{machine.restart_minutes:g} min: save more often"
+    )

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.config.machines import Machines
+from trainyard.config.worker import read_plan
 from trainyard.dag.jobs import Jobs
 from trainyard.dag.names import refuse_unknown
-from trainyard.data.files import read_json
 from trainyard.plan.actual import compare, corrected
 from trainyard.plan.advice import advice
 from trainyard.plan.build import build
@@ -40,8 +40,5 @@ def make_plan(jobs: Jobs, machines: Machines, results: Path, last: Path | None =
 
 def _read(path: Path) -> dict[str, Any]:
     """The plan before; nothing where there is none, or one of another form."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("form") == FORM else {}
+    found = read_plan(path)
+    return found if found.get("form") == FORM else {}

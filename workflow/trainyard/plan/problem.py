@@ -34,6 +34,7 @@ class Task:
     after: tuple[str, ...] = ()  # paths of tasks that must be done before
     stated_on_gpu: bool = False  # the hours are those of a GPU, for some training that asks for none
     raw_hours: float | None = None  # of a training that reads the raw files in every epoch, by its owners
+    work: str = ""  # what an epoch of it costs hangs on (config.work.work_of); empty where that is not known
     light: bool = False  # done where the workflow runs, beside the trainings: a merge
 
     @property

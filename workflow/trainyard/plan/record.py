@@ -24,8 +24,8 @@ def record(plan: Plan, others: list[Other], given: list[Other], compared: list[C
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "minimise": plan.goal.minimise,
         "hours": round(played.makespan, 6),
-        "hours_low": round(low, 6),
-        "hours_high": round(high, 6),
+        "hours_low": _finite(low),
+        "hours_high": _finite(high),  # null: some run would not fit into its machine's session
         "cost": round(played.cost, 4),
         "bound": round(plan.bound, 6),
         "gap": round(plan.gap, 6) if np.isfinite(plan.gap) else None,
@@ -53,6 +53,10 @@ def record(plan: Plan, others: list[Other], given: list[Other], compared: list[C
     }  # fmt: skip
 
 
+def _finite(hours: float) -> float | None:
+    return round(hours, 6) if np.isfinite(hours) else None
+
+
 def _machine(plan: Plan, lane: int | None) -> str | None:
     return None if lane is None else plan.problem.lanes[lane].machine
 
@@ -66,7 +70,7 @@ def _run(plan: Plan, slot: Any) -> dict[str, Any]:
         "slot": lane.slot if lane else None, "start": round(slot.start, 6), "end": round(slot.end, 6),
         "pieces": [[round(a, 6), round(b, 6)] for a, b in slot.pieces], "copied": round(slot.copied, 6),
         "hours": round(sum(b - a for a, b in slot.pieces), 6), "reference_hours": round(task.hours, 6), "source": task.source,
-        "low": task.low, "high": task.high, "after": list(task.after),
+        "low": task.low, "high": task.high, "epochs": task.epochs, "work": task.work, "after": list(task.after),
     }  # fmt: skip
 
 

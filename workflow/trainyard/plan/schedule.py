@@ -57,8 +57,8 @@ def schedule(problem: Problem, assigned: np.ndarray) -> Schedule:
         worked[w] += max(0.0, ready - free[w])
         begin = worked[w] + copied
         worked[w] = begin + float(problem.hours[j, w])
-        start, end = wall(lane, begin) if begin else lane.joins, wall(lane, worked[w])
-        slots.append(Slot(int(j), w, start, end, _pieces(lane, begin, worked[w]), copied))
+        pieces, end = _pieces(lane, begin, worked[w]), wall(lane, worked[w])
+        slots.append(Slot(int(j), w, pieces[0][0], end, pieces, copied))
         free[w] = ended[task.path] = end
     for i, task in enumerate(problem.light):
         ready = max([ended[p] for p in task.after if p in ended], default=0.0)

@@ -1,13 +1,15 @@
 """The runs of a configuration as tasks, with hours from earlier runs, else from their owners' word, else from preflight."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainyard.config.jobs import run_settings
 from trainyard.config.machines import labels_of
+from trainyard.config.work import GUESS, read_object, same_data, work_of
 from trainyard.dag.jobs import Jobs
-from trainyard.data.files import read_json
+from trainyard.plan.earlier import Measured, is_done, is_promoted, is_there, measured
 from trainyard.plan.problem import Task
 
 # How far off each source was found to be, as factors on its figure.
@@ -17,76 +19,55 @@ ADAM = 3  # a checkpoint holds weights and two moments
 Rate = Callable[[str, tuple[str, ...]], float]  # speed of a host, for a run with these names
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What an earlier run took: hours, epochs, and where it ran."""
-
-    hours: float
-    epochs: int
-    host: str
-    size_gb: float
-
-
-def measured(results: Path, suite: str, run: str) -> Measured | None:
-    """What train.json says; None where there is none, or one of another form."""
-    found = _json(results / suite / "runs" / run / "train.json")
-    try:
-        info, about = found["train_info"], found.get("run_info") or {}
-        hours, epochs = float(info["seconds"]) / 3600, int(info.get("epochs") or 0)
-        if "promoted" in ((found.get("meta_info") or {}).get("report") or {}):
-            # It went on from a short training, whose hours its own include.
-            decision = _json(results / suite / "promotion.json")
-            first = int(decision["from_epochs"])
-            hours, epochs = hours * (1 - first / int(decision["to_epochs"])), max(0, epochs - first)
-        return Measured(hours, epochs, str(about.get("host") or ""), float(info.get("bytes") or 0) / 1e9)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
 def list_tasks(jobs: Jobs, results: Path, rate: Rate = lambda host, labels: 1.0, done: bool = False) -> list[Task]:
     """A task for every training, promoted run, found script and merge. `rate` turns hours measured somewhere into those of speed 1.
 
-    Without `done`, runs whose outputs are there are left out: what is planned is what is still to do.
+    Without `done`, runs whose outputs are there as they are asked for now are left out: what is planned is what is still to do.
     """
     tasks: list[Task] = []
     finished: set[str] = set()
     for run in jobs.runs:
-        if not done and is_done(results, run.suite, run.name):
-            finished.add(f"{run.suite}/{run.name}")
+        if not done and is_done(jobs, results, run):
+            finished.add(run.path)
             continue
         tasks.append(_training(jobs, results, run, rate))
     for slot in jobs.slots:
-        if done or not is_done(results, slot.suite, slot.name):
+        if done or any(r.path not in finished for r in slot.of) or not is_promoted(jobs, results, slot):
             tasks.append(_promoted(jobs, results, slot, [_training(jobs, results, run, rate) for run in slot.of], finished, rate))
     for script in jobs.scripts:
-        if not done and is_done(results, script.suite, script.name):
+        if not done and is_there(results, script.suite, script.name):
             continue
         discover = jobs.discover(script.suite)
-        stated = (discover.hours, "stated") if discover.hours else (discover.minutes / 60, "limit")
-        hours, source = _earlier(results, script.suite, script.name, script.name, 0, rate) or stated
-        tasks.append(_ranged(Task(script.suite, script.name, script.name, hours, source, memory_gb=1.5, save_hours=hours)))
+        stated = (discover.hours, "stated") if discover.hours else (discover.minutes / 60, GUESS)
+        hours, source = _earlier(measured(results, script.suite, script.name), (script.suite, script.name, script.name), 0, rate) or stated
+        tasks.append(_ranged(Task(
+            script.suite, script.name, script.name, hours, source, memory_gb=discover.mem_mb / 1000, threads=discover.threads,
+            save_hours=hours,
+        )))  # fmt: skip
     for suite in jobs.active_suites():
         for name in jobs.merges_of(suite):
-            if done or not (results / suite / "merged" / name / "accepted.json").exists():
-                shards = jobs.merges[suite, name]
-                waits = tuple(path for r in shards if (path := f"{suite}/{r.name}") not in finished)
+            shards = jobs.merges[suite, name]
+            waits = tuple(r.path for r in shards if r.path not in finished)
+            if done or waits or not (results / suite / "merged" / name / "accepted.json").exists():
                 tasks.append(Task(suite, shards[0].merged, shards[0].model, MERGE_HOURS, "merge", 0.5, 3.0, after=waits, light=True))
     return tasks
 
 
-def is_done(results: Path, suite: str, run: str) -> bool:
-    return (results / suite / "runs" / run / "train.json").exists()
-
-
 def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
     model = jobs.model(run.suite, run.model)
-    data = data_gb(results, run.suite, model.dataset) or jobs.dataset(run.suite, model.dataset).stated.gigabytes or 0.0
+    same = same_data(jobs.dataset(run.suite, model.dataset), results, run.suite, model.dataset)
+    data = (data_gb(results, run.suite, model.dataset) if same else 0.0) or jobs.dataset(run.suite, model.dataset).stated.gigabytes or 0.0
     parts = max(1, jobs.dataset(run.suite, model.dataset).shards) if run.shard else 1
-    known = _earlier(results, run.suite, run.name, run.model, model.epochs, rate) or _alike(jobs, results, run, rate)
+    work = work_of(run_settings(jobs.config, run))
+    before = _like(measured(results, run.suite, run.name), work) if same else None
+    known = _earlier(before, labels_of(run.suite, run.model, run.name), model.epochs, rate)
+    if known is None and same:
+        known = _alike(jobs, results, run, work, rate)
     if known is None and model.hours:
         known = model.hours, "stated"
-    hours, source = known or predicted(results, run.suite, run.model) or (model.runtime / 60, "limit")
-    before = measured(results, run.suite, run.name)
+    if known is None and same:
+        known = predicted(results, run.suite, run.model, work, model.epochs)
+    hours, source = known or (model.runtime / 60, GUESS)
     size = before.size_gb if before else 0.0
     save = model.checkpoint
     between = [hours * save.every_epochs / model.epochs] if save.every_epochs else []
@@ -97,7 +78,7 @@ def _training(jobs: Jobs, results: Path, run: Any, rate: Rate) -> Task:
         run.suite, run.name, run.model, hours, source, dataset=f"{run.suite}/{model.dataset}", data_gb=data / parts,
         memory_gb=model.mem_mb / 1000, gpus=model.gpu, threads=model.threads, epochs=model.epochs,
         output_gb=size * (1 + ADAM * (save.keep + 1)), save_hours=min(between, default=hours),
-        stated_on_gpu=stated.gpu and source == "stated", raw_hours=stated.raw_hours,
+        stated_on_gpu=stated.gpu and source == "stated", raw_hours=stated.raw_hours, work=work,
     ))  # fmt: skip
     if source == "stated" and stated.hours_range:
         return replace(task, low=stated.hours_range[0] / hours, high=stated.hours_range[1] / hours)
@@ -108,7 +89,7 @@ def _steps(jobs: Jobs, results: Path, run: Any) -> float:
     """Optimiser steps of a training, from the samples that are known to be there; where none are, ten times those between two saves."""
     model = jobs.model(run.suite, run.model)
     dataset = jobs.dataset(run.suite, model.dataset)
-    counted = _json(results / run.suite / "data" / model.dataset / "splits.json").get("splits")
+    counted = read_object(results / run.suite / "data" / model.dataset / "splits.json").get("splits")
     train = counted.get("train", {}).get("samples") if isinstance(counted, dict) else None
     generated = dataset.generate.get("rows") if not dataset.root else None
     samples = train if isinstance(train, int) and train > 0 else generated
@@ -126,9 +107,10 @@ def _promoted(jobs: Jobs, results: Path, slot: Any, candidates: list[Task], fini
     task = replace(
         longest, run=slot.name, model=slot.gathered, hours=longest.hours * epochs / promote.from_epochs, epochs=epochs,
         low=0.5 * longest.low, memory_gb=max(t.memory_gb for t in candidates), gpus=max(t.gpus for t in candidates),
-        raw_hours=None, after=tuple(t.path for t in candidates if t.path not in finished),
+        raw_hours=None, after=tuple(t.path for t in candidates if t.path not in finished), work="",
     )  # fmt: skip
-    before = _earlier(results, slot.suite, slot.name, slot.gathered, epochs, rate)
+    taken = _like(measured(results, slot.suite, slot.name), *(t.work for t in candidates))
+    before = _earlier(taken, labels_of(slot.suite, slot.gathered, slot.name), epochs, rate)
     return _ranged(replace(task, hours=before[0], source=before[1], stated_on_gpu=False)) if before else task
 
 
@@ -137,39 +119,40 @@ def _ranged(task: Task) -> Task:
     return replace(task, low=low, high=high)
 
 
-def _earlier(results: Path, suite: str, run: str, model: str, epochs: int, rate: Rate) -> tuple[float, str] | None:
-    """Hours at speed 1 of the same run before, for the epochs it has now."""
-    before = measured(results, suite, run)
+def _like(before: Measured | None, *works: str) -> Measured | None:
+    """What an earlier run took, if its epochs were of one of these kinds, as far as is known: hours of the demo are not those of the
+    full scale."""
+    return before if before and (not before.work or before.work in works) else None
+
+
+def _earlier(before: Measured | None, labels: tuple[str, ...], epochs: int, rate: Rate) -> tuple[float, str] | None:
+    """Hours at speed 1 of what a run took before, for the epochs it has now."""
     if before is None or before.hours <= 0:
         return None
     more = epochs / before.epochs if epochs and before.epochs else 1.0
-    return before.hours * more * rate(before.host, labels_of(suite, model, run)), "earlier"
+    return before.hours * more * rate(before.host, labels), "earlier"
 
 
-def _alike(jobs: Jobs, results: Path, run: Any, rate: Rate) -> tuple[float, str] | None:
+def _alike(jobs: Jobs, results: Path, run: Any, work: str, rate: Rate) -> tuple[float, str] | None:
     """Hours of the model's other folds, shards or seeds."""
     epochs = jobs.model(run.suite, run.model).epochs
-    others = [r.name for r in jobs.runs if (r.suite, r.model) == (run.suite, run.model) and r.name != run.name]
-    found = [e[0] for e in (_earlier(results, run.suite, name, run.model, epochs, rate) for name in others) if e]
+    names = [r.name for r in jobs.runs if (r.suite, r.model) == (run.suite, run.model) and r.name != run.name]
+    taken = ((_like(measured(results, run.suite, name), work), labels_of(run.suite, run.model, name)) for name in names)
+    found = [hours[0] for before, labels in taken if (hours := _earlier(before, labels, epochs, rate))]
     return (sum(found) / len(found), "earlier") if found else None
 
 
-def predicted(results: Path, suite: str, model: str) -> tuple[float, str] | None:
-    """Hours that a model's preflight predicts, for the machine that it ran on."""
-    prediction = _json(results / suite / "preflight" / f"{model}.json").get("prediction")
-    minutes = prediction.get("minutes") if isinstance(prediction, dict) else None
-    return (float(minutes) / 60, "preflight") if isinstance(minutes, int | float) and minutes > 0 else None
+def predicted(results: Path, suite: str, model: str, work: str, epochs: int) -> tuple[float, str] | None:
+    """Hours that a model's preflight predicts for so many epochs, on the machine that it ran on; None where it was of other `work`."""
+    report = read_object(results / suite / "preflight" / f"{model}.json")
+    prediction, of, then = report.get("prediction"), report.get("work"), report.get("epochs")
+    minutes = prediction.get("minutes") if isinstance(prediction, dict) and of in (None, work) else None
+    if not isinstance(minutes, int | float) or not minutes > 0:
+        return None
+    return minutes / 60 * (epochs / then if isinstance(then, int) and then > 0 else 1), "preflight"
 
 
 def data_gb(results: Path, suite: str, dataset: str) -> float:
     """GB of a data set's packs, as far as they are made."""
     folder = results / suite / "packs" / dataset
     return sum(f.stat().st_size for f in folder.glob("*") if f.is_file()) / 1e9 if folder.is_dir() else 0.0
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,6 +1,7 @@
 """Plans beside the plan: one machine more of each kind, and plans that a person made by hand."""
 
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -30,13 +31,20 @@ def one_more_of_each(plan: Plan, tasks: list[Task], machines: Machines, seconds:
     for kind, machine in kinds.items():
         name = f"one more {kind}"
         try:
-            problem = build(tasks, machines, plan.problem.speeds, {name: machine})
+            speeds = plan.problem.speeds
+            problem = build(tasks, machines, speeds | {name: _speed_like(kind, machines, speeds)}, {name: machine})
             better = find_plan(problem, plan.goal, seconds / max(1, len(kinds)))
         except NoPlan as error:
             found.append(Other(name, None, why=str(error)))
             continue
         found.append(Other(name, better.schedule.makespan, better.schedule.cost))
     return found
+
+
+def _speed_like(kind: str, machines: Machines, speeds: dict[str, float]) -> float:
+    """Factor on the stated speed of one more of a kind: as found for those that there are."""
+    found = [speeds[name] for name in machines.of_kind(kind) if name in speeds]
+    return median(found) if found else 1.0
 
 
 def given_plans(problem: Problem, machines: Machines) -> list[Other]:

@@ -27,14 +27,17 @@ def headline(plan: dict[str, Any]) -> str:
     runs = [r for r in plan["runs"] if r["machine"]]
     used = {r["machine"] for r in runs}
     money = f", costs {plan['cost']:.2f}" if plan["cost"] else ""
-    span = f"{hours(plan['hours_low'])} to {hours(plan['hours_high'])}"
+    low, high = (None if plan[k] is None else hours(plan[k]) for k in ("hours_low", "hours_high"))
+    span = f"{low} to {high}" if high else f"{low} or more" if low else "or more"
     what = "cheaper" if plan["minimise"] == "cost" else "shorter"
     if plan["proven"]:
         proof = f"No plan is {what} ({plan['solver']}, {plan['solver_seconds']:.2f} s of solving)."
     elif plan["gap"] is None:
         proof = f"How far from the best is not known ({plan['solver']})."
     else:
-        proof = f"No plan is more than {max(0.1, 100 * plan['gap']):.1f} % {what} ({plan['solver']}, {plan['seconds']:.1f} s)."
+        # The gap is a share of the bound; what a plan can be shorter by, a share of this one.
+        most = 100 * plan["gap"] / (1 + plan["gap"])
+        proof = f"No plan is more than {max(0.1, most):.1f} % {what} ({plan['solver']}, {plan['seconds']:.1f} s)."
     return f"{count(len(runs), 'run')} on {count(len(used), 'machine')}: {hours(plan['hours'])} ({span}){money}. {proof}"
 
 
@@ -71,8 +74,8 @@ def _one_more(plan: dict[str, Any]) -> Iterable[str]:
         saved = plan["hours"] - other["hours"]
         worth = f"saves {hours(saved)}" if saved > 0.005 * plan["hours"] else "saves nothing"
         money = f"costs {other['cost']:.2f} in all" if plan["cost"] or other["cost"] else ""
-        words = ", ".join(w for w in ((worth, money) if plan["minimise"] == "time" else (money,)) if w)
-        yield f"  {other['name'].ljust(width)}  {hours(other['hours'])}, {words}"
+        words = (hours(other["hours"]), worth if plan["minimise"] == "time" else "", money)
+        yield f"  {other['name'].ljust(width)}  {', '.join(filter(None, words))}"
 
 
 def _since(plan: dict[str, Any], corrected: list[dict[str, Any]], most: int) -> Iterable[str]:

@@ -21,6 +21,11 @@ def soft(name: Any) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[_/-])", str(name)))
 
 
+def coded(words: Any) -> Markup:
+    """Words in which what stands between backticks is code."""
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(str(words).split("`")))
+
+
 def content_policy(style: str, script: str = "") -> str:
     """A content security policy: nothing from anywhere, and of inline code only ours, so that injected markup could do nothing."""
     digest = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()  # noqa: E731

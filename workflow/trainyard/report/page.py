@@ -15,7 +15,7 @@ from trainyard.report.charts.gantt import gantt
 from trainyard.report.charts.pairs import agreement_charts
 from trainyard.report.charts.spark import spark
 from trainyard.report.loose import inner
-from trainyard.report.markup import TEMPLATES, content_policy, plain_environment, soft
+from trainyard.report.markup import TEMPLATES, coded, content_policy, plain_environment, soft
 from trainyard.report.over_seeds import over_seeds
 from trainyard.report.plan_view import plan_view
 from trainyard.report.views.merges import Candidate, Merge, OverSeeds, Rival, Sample
@@ -67,6 +67,7 @@ def _environment() -> Environment:
         "key": _key,
         "moment": numbers.clock,
         "soft": soft,
+        "coded": coded,
     }
     environment.globals |= {
         "plural": numbers.plural,

@@ -6,11 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trainyard.config.work import GUESS, next_speed
 from trainyard.report.charts.plan_gantt import plan_gantt
 from trainyard.report.numbers import duration, plural
 from trainyard.report.views.whole import Planned
-
-LIMITS = (0.1, 10.0)  # of a correction, as in trainyard.plan.actual
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,18 @@ def _machine(machine: dict[str, Any], planned: Planned) -> MachineRow:
     name = str(machine.get("name"))
     mine = [r for r in planned.plan["runs"] if r["machine"] == name]
     keys = [(str(r["suite"]), str(r["run"])) for r in mine]
-    there = [(r["hours"], planned.taken[key]) for r, key in zip(mine, keys) if planned.ran_on.get(key) == name and planned.taken[key] > 0]
+    ran = [(r, planned.taken[key]) for r, key in zip(mine, keys) if planned.ran_on.get(key) == name and planned.taken[key] > 0]
+    there = [(r["hours"], taken) for r, taken in ran if r["source"] != GUESS]
     speed = _number(machine.get("speed_correction")) or 1.0
     seen = median(before / taken for before, taken in there) if there else None
-    words = f"{plural(len(there), 'run')} took {1 / seen:.2g} times the planned hours (median)" if seen else "no planned run is done there"
+    words = "what ran there was planned with its time limit" if ran else "no planned run is done there"
+    words = f"{plural(len(there), 'run')} took {1 / seen:.2g} times the planned hours (median)" if seen else words
     words = str(machine.get("refused") or "") or words
     busy, until, slots = _number(machine.get("busy")), _number(machine.get("until")), machine.get("slots")
     used = busy / until / slots if mine and busy and until and isinstance(slots, int) and slots else None
     return MachineRow(
         name, len(mine), _hours(busy), _hours(until) if mine else "–", f"{100 * used:.0f} %" if used else "–", speed,
-        min(max(speed * seen, LIMITS[0]), LIMITS[1]) if seen else None, words,
+        next_speed(speed, there), words,
     )  # fmt: skip
 
 
@@ -105,8 +106,9 @@ def _lead(planned: Planned, done: int) -> str:
         proof = f"At most {max(0.1, 100 * gap):.1f} % above the best there can be"
     else:
         proof = "How far from the best is unknown"
-    span = f"{_hours(plan['hours_low'])} to {_hours(plan['hours_high'])}"
-    last = f" {plan['critical']} ends last: help there shortens the whole." if plan.get("critical") and len(machines) > 1 else ""
+    low, high = (plan.get(k) for k in ("hours_low", "hours_high"))
+    span = f"{_hours(low)} to {_hours(high)}" if high else f"{_hours(low)} or more"
+    last = f" {plan['critical']} ends last: the whole ends sooner only if it does." if plan.get("critical") and len(machines) > 1 else ""
     words = f"{plural(len(runs), 'run')} on {plural(len(machines), 'machine')}"
     since = ""
     if done:

@@ -4,11 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from trainyard.config.together import SLOT
+from trainyard.config.work import as_planned, work_of
 from trainyard.report.loose import Loose, moment
 from trainyard.report.views.runs import Run
 from trainyard.report.views.whole import Planned
 
-NUMBERS = ("hours", "hours_low", "hours_high", "bound", "cost")
+NUMBERS = ("hours", "bound", "cost")
 LISTS = ("runs", "machines", "one_more", "given", "advice")
 OF_A_RUN = ("suite", "run", "machine", "slot", "start", "end", "hours", "pieces", "source")
 
@@ -47,10 +49,11 @@ def _figure(value: Any) -> bool:
 
 
 def _ended(plan: dict[str, Any], runs: list[Run]) -> dict[tuple[str, str], Run]:
-    """The planned runs that ended after the plan was made."""
-    planned = {(str(r["suite"]), str(r["run"])) for r in plan["runs"]}
+    """The planned runs that ended after the plan was made, as it was planned."""
+    planned = {(str(r["suite"]), str(r["run"])): r for r in plan["runs"]}
     since = str(plan.get("created") or "")
     ended = [r for r in runs if (r.suite, r.name) in planned and r.seconds is not None]
+    ended = [r for r in ended if _promoted(r) or as_planned(planned[r.suite, r.name], work_of(r.settings), r.epochs or 0)]
     # Times are ISO in UTC, and so sort as text.
     return {(r.suite, r.name): r for r in ended if str(r.info.get("finished") or "") >= since}
 
@@ -66,13 +69,17 @@ def _began(ended: dict[tuple[str, str], Run], taken: dict[tuple[str, str], float
 def _own_share(files: Loose, results: Path, run: Run) -> float:
     """What of a run's seconds is its own: a promoted run's include those of the short training that it goes on with."""
     promotion = results / run.suite / "promotion.json"
-    if not run.name.startswith("promoted-") or not promotion.exists():
+    if not _promoted(run) or not promotion.exists():
         return 1.0
     decision = files.object(promotion)
     first, last = decision.get("from_epochs"), decision.get("to_epochs")
     if not isinstance(first, int | float) or not isinstance(last, int | float) or not 0 <= first < last:
         return 1.0
     return 1 - first / last
+
+
+def _promoted(run: Run) -> bool:
+    return run.name.startswith(f"{SLOT}-")
 
 
 def _machine(plan: dict[str, Any], host: str) -> str:

@@ -80,6 +80,7 @@ def _read_run(
     model = gathered_as(name) if merge else str(metrics.get("model") or model)
     row = next((r for r in table if r.get("run") == name), {})
     progress = files.object(checkpoints / suite / name / "progress.json") if checkpoints else {}
+    kept = whole(train_info.get("epochs" if train_info.get("selected") == "last" else "best_epoch"))
     head, said = inner(metrics, "headline"), inner(meta, "report")
     scores = tuple(_score(suite, model, name, m) for m in objects(metrics, "metrics"))
     state = str(
@@ -103,11 +104,12 @@ def _read_run(
         bytes=whole(train_info.get("bytes") or row.get("bytes")),
         epochs=whole(train_info.get("epochs")),
         best_epoch=whole(train_info.get("best_epoch")),
+        kept_epoch=kept,
         steps=whole(train_info.get("steps")),
         settings=inner(meta, "settings"),
         info=run_info,
         scores=scores or tuple(_table_score(r) for r in table if r.get("run") == name and number(r.get("value")) is not None),
-        history=_history(files, place / "history.csv", whole(train_info.get("best_epoch"))),
+        history=_history(files, place / "history.csv", kept),
         progress=progress,
         raw=metrics if scores else {},
         headline=tuple(str(head.get(k)) for k in ("split", "part", "metric")) if head else None,  # type: ignore[arg-type]

@@ -157,6 +157,7 @@ def gathered(model: Model) -> str:
     if len(model.runs) < 2 or not h:
         return ""
     what = plural(len(model.runs), " × ".join(kinds) or "run")
+    what = f"{h.runs} of {what}" if h.runs < len(model.runs) else what
     return (
         f"{what}: mean {score_text(h)}"
         + (f", spread {num(h.spread)} (sd)" if h.spread is not None and h.low is not None else "")

@@ -12,13 +12,14 @@ MOST = 12
 
 def curves(model: str, runs: list[Run], label: str) -> Markup:
     """One model; its runs (at most 12) over each other."""
-    histories = [(r.name, r.history) for r in runs if r.history][:MOST]
+    whole = [(r.name, r.history) for r in runs if r.history]
+    histories = whole[:MOST]
     losses = [v for _, h in histories for v in (*h.train, *h.validation) if v is not None]
     last = max((e for _, h in histories for e in h.epochs), default=1.0)
     first = min((e for _, h in histories for e in h.epochs), default=0.0)
     y = spanning(losses, HEIGHT - BOTTOM, TOP)
     x = spanning([first, last], LEFT + 4, WIDTH - 8, 0.02)
-    parts = [text(0, 12, shortened(model, 34), "tb", tip=model), text(0, 26, _kept([h for _, h in histories]), "tm")]
+    parts = [text(0, 12, shortened(model, 34), "tb", tip=model), text(0, 26, _kept([h for _, h in histories], len(whole)), "tm")]
     for value, words in y.ticks(4):
         parts += [line(LEFT, y(value), WIDTH - 4, y(value), "grid"), text(LEFT - 5, y(value) + 3.5, words, "tm", "end")]
     for value, _ in x.ticks(5):
@@ -39,17 +40,18 @@ def curves(model: str, runs: list[Run], label: str) -> Markup:
     return figure(WIDTH, HEIGHT + 2, label, parts)
 
 
-def _kept(histories: list[History]) -> str:
+def _kept(histories: list[History], of: int) -> str:
     best = [h.best for h in histories if h.best is not None]
     if len(histories) == 1 and best:
         return f"epoch {best[0]} of {int(max(histories[0].epochs))} kept"
+    runs = f"{len(histories)} of {of} runs" if of > len(histories) else f"{of} runs"
     if best:
         return (
-            f"{len(histories)} runs; epoch{'s' if min(best) < max(best) else ''} {min(best)}"
+            f"{runs}; epoch{'s' if min(best) < max(best) else ''} {min(best)}"
             + (f" to {max(best)}" if min(best) < max(best) else "")
             + " kept"
         )
-    return f"{len(histories)} runs" if len(histories) > 1 else ""
+    return runs if len(histories) > 1 else ""
 
 
 def _path(epochs: tuple[float, ...], losses: tuple[float | None, ...], x, y, class_: str, tip: str) -> Markup:

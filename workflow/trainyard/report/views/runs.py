@@ -97,7 +97,8 @@ class Run:
     parameters: int | None = None
     bytes: int | None = None
     epochs: int | None = None
-    best_epoch: int | None = None
+    best_epoch: int | None = None  # lowest on validation
+    kept_epoch: int | None = None  # whose weights are kept: the best one's, or with `select: last` the last one's
     steps: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
