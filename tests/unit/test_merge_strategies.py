@@ -152,7 +152,7 @@ def test_a_rule_tells_a_strategy_only_what_it_uses():
     assert flags(SimpleNamespace(suite="housebrain", merge="housebrain", strategy="weighted")) == "--weights 1 2 0 0.5 1 1"
     assert flags(SimpleNamespace(suite="housebrain", merge="housebrain", strategy="average")) == ""
     config["housebrain"]["models"]["housebrain"]["merge"] = {"weights": [1, 2]}
-    with pytest.raises(ConfigError, match="housebrain.models.housebrain.merge.weights: 2 for 6 adapters"):
+    with pytest.raises(ConfigError, match="housebrain.models.housebrain.merge.weights: 2 for 6 shards; give one for each"):
         Jobs(config, HOME)
 
 
