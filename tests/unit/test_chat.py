@@ -229,6 +229,21 @@ def test_a_base_without_a_template_gets_a_plain_one_and_an_end(plans, tmp_path):
         ChatTokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("template", [True, False])
+def test_special_tokens_that_an_answer_quotes_do_not_cut_it(plans, tmp_path, template: bool):
+    (tmp_path / "tokenizer.json").write_bytes((plans[1] / "tokenizer.json").read_bytes())
+    keys = json.loads((plans[1] / "tokenizer_config.json").read_text()) if template else {"eos_token": {"content": "<|end|>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(keys))
+    tokenizer = ChatTokenizer(tmp_path)
+    end = tokenizer.end_ids[0]
+    for answer in ("it ends with <|end|> and then goes on", "<|user|> asks", "<|end|> and <|end|> again"):
+        ids = tokenizer.pair_ids("p", answer)[1]
+        assert tokenizer.decode(ids) == answer and ids.count(end) == 1 and ids[-1] == end
+    plain = tokenizer.pair_ids("p", "yes")[1]
+    for answer in ("yes<|end|>", "yes<|end|><|end|>"):  # as dumps of other models have it: there it is an end
+        assert tokenizer.pair_ids("p", answer)[1] == plain
+
+
 def test_ngrams_score_the_answers_only_and_beat_the_unigram(plans):
     pack, folder = plans
     train, held = View(pack, np.arange(90)), View(pack, np.arange(90, 120))

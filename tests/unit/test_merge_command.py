@@ -133,3 +133,10 @@ def test_the_loss_is_of_the_weights_that_were_kept(tmp_path):
 
     (tmp_path / "train.json").write_text('{"train_info": {"best_validation_loss": 0.2, "validation_loss": 0.9}}')
     assert validation_losses([tmp_path]) == [0.9]
+
+
+def test_an_empty_output_is_not_the_folder_one_is_in(tmp_path):
+    models = [adapter(tmp_path / str(i), i) for i in range(2)]
+    done = subprocess.run([sys.executable, SCRIPT, "--models", *models, "--output", ""], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "argument --output: is empty" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1"]

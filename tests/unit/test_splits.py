@@ -1,6 +1,7 @@
 """Settings and packs of one training, given by hand: what does not fit is refused with a word, before anything is trained."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +117,23 @@ def test_all_that_a_base_is_read_from_names_its_checkpoints(tmp_path, name):
     before = run_fingerprint({}, {}, {"base_model": str(tmp_path)}, "")
     (tmp_path / name).write_text("two")
     assert run_fingerprint({}, {}, {"base_model": str(tmp_path)}, "") != before
+
+
+def test_results_that_could_not_be_written_end_a_training_before_it_begins(tmp_path):
+    run = SmallRun(killed_training.make_packs(tmp_path), tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    ended = run.call("--output", str(tmp_path / "file" / "out"))
+    assert ended.returncode == 1 and ended.stderr == f"error: {tmp_path / 'file'}: a file is where the results' folder should be\n"
+    assert not (run.folder / "checkpoints").exists() or not list((run.folder / "checkpoints").glob("*/step-*"))
+    for words in (("--output", ""), ("--checkpoints", "")):
+        assert f"argument {words[0]}: is empty" in run.call(*words).stderr
+    assert "--device meta: no such device" in run.call("--device", "meta").stderr
+
+
+def test_an_adapter_without_a_base_is_refused(tmp_path):
+    row = json.dumps({"id": "a", "group": "a", "prompt": "p", "answer": "a"}) + "\n"
+    packs = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    for path in packs.values():
+        Path(path).write_text(row)
+    ended = SmallRun(packs, tmp_path / "run", architecture="lora", format="chat", options={}).call()
+    assert ended.returncode == 1 and ended.stderr == "error: an adapter is trained on a base: give --base-model, its folder or hub name\n"

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainyard.command import at_least, by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--settings", default="{}", help="width, layers, steps, lr …: JSON, or @file (the `base` keys of a model's config)")
     parser.add_argument("--train", required=True, help="packed chat rows to train on (JSONL with prompt and answer)")
     parser.add_argument("--validation", required=True, help="packed chat rows to measure the loss on")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the base model")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="folder of the base model")
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)

@@ -6,18 +6,17 @@ member that is best on validation, so that evaluate_model compares pair by pair 
 """
 
 import argparse
-from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help="JSON, or @file: suite, run, model, architecture (for the headline metric), fold")
-    parser.add_argument("--predictions", required=True, nargs="+", type=Path, help="predictions.parquet of every member")
-    parser.add_argument("--train-json", required=True, nargs="+", type=Path, help="train.json of every member, in the same order")
-    parser.add_argument("--baselines", required=True, type=Path, help="baselines.parquet of a member")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the ensemble")
+    parser.add_argument("--predictions", required=True, nargs="+", type=not_empty_path, help="predictions.parquet of every member")
+    parser.add_argument("--train-json", required=True, nargs="+", type=not_empty_path, help="train.json of every member, in the same order")
+    parser.add_argument("--baselines", required=True, type=not_empty_path, help="baselines.parquet of a member")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="folder of the ensemble")
     args = parser.parse_args()
     thread_limit(1)
 

@@ -6,17 +6,18 @@ paired bootstrap over groups.
 """
 
 import argparse
-from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help="JSON, or @file: suite, keep, from_epochs, to_epochs")
-    parser.add_argument("--predictions", required=True, nargs="+", type=Path, help="predictions.parquet of every candidate")
-    parser.add_argument("--train-json", required=True, nargs="+", type=Path, help="train.json of every candidate, in the same order")
-    parser.add_argument("--output", required=True, type=Path, help="promotion.json")
+    parser.add_argument("--predictions", required=True, nargs="+", type=not_empty_path, help="predictions.parquet of every candidate")
+    parser.add_argument(
+        "--train-json", required=True, nargs="+", type=not_empty_path, help="train.json of every candidate, in the same order"
+    )
+    parser.add_argument("--output", required=True, type=not_empty_path, help="promotion.json")
     args = parser.parse_args()
     thread_limit(1)
 

@@ -6,18 +6,17 @@ same items, same draws. Needs no torch and retrains nothing.
 """
 
 import argparse
-from pathlib import Path
 
-from trainyard.command import run_command, thread_limit
+from trainyard.command import not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help="the run's settings: JSON, or @file")
-    parser.add_argument("--predictions", required=True, type=Path, help="predictions.parquet of the run")
-    parser.add_argument("--baselines", type=Path, help="baselines.parquet of the run")
-    parser.add_argument("--train-json", type=Path, help="train.json of the run, carried over into metrics.json")
-    parser.add_argument("--output", required=True, type=Path, help="metrics.json")
+    parser.add_argument("--predictions", required=True, type=not_empty_path, help="predictions.parquet of the run")
+    parser.add_argument("--baselines", type=not_empty_path, help="baselines.parquet of the run")
+    parser.add_argument("--train-json", type=not_empty_path, help="train.json of the run, carried over into metrics.json")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="metrics.json")
     args = parser.parse_args()
     thread_limit(1)
 

@@ -8,7 +8,7 @@ feature statistics, an n-gram). Fitted on the training split, predicted for vali
 import argparse
 import importlib
 
-from trainyard.command import at_least, by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, not_empty, run_command, thread_limit
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
         parser.add_argument(f"--{split}", required=True, help=f"pack of the {split} split (with folds: the one pack of all samples)")
     parser.add_argument("--base-model", help="LoRA: folder of the base model, whose tokenizer is used")
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
-    parser.add_argument("--output", required=True, help="baselines.parquet")
+    parser.add_argument("--output", type=not_empty, required=True, help="baselines.parquet")
     args = parser.parse_args()
     thread_limit(args.threads)
 

@@ -2,9 +2,8 @@
 """Write what a trained transformer extractor attends to, for a few test samples, as the report draws it."""
 
 import argparse
-from pathlib import Path
 
-from trainyard.command import at_least, by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
@@ -13,7 +12,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model.safetensors of the run")
     parser.add_argument("--train", required=True, help="pack of the training split, which the model was built for")
     parser.add_argument("--test", required=True, help="pack of the test split")
-    parser.add_argument("--output", required=True, type=Path, help="file of the maps (.safetensors)")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="file of the maps (.safetensors)")
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
     args = parser.parse_args()
     thread_limit(args.threads)

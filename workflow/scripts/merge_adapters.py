@@ -25,15 +25,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainyard.command import at_least, by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, not_empty_path, run_command, thread_limit
 
 RECIPE = ("rank", "tolerance", "dtype", "density", "seed", "mixed", "same_base")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", required=True, type=Path, help="folders with an adapter's .safetensors and config")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the merged adapter and its certificate")
+    parser.add_argument("--models", nargs="+", required=True, type=not_empty_path, help="folders with an adapter's .safetensors and config")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="folder of the merged adapter and its certificate")
     parser.add_argument(
         "--strategy",
         choices=("average", "weighted", "best", "ties", "dare", "magnitude_prune"),
@@ -43,8 +43,11 @@ def main() -> int:
     )
     parser.add_argument("--weights", nargs="+", metavar="W", help="a weight for each model, 0 or more, scaled to sum 1; or `loss` (by "
                         "1 / validation loss), or `samples` (by training samples)")  # fmt: skip
-    parser.add_argument("--metrics", nargs="+", type=Path, help="metrics.json or train.json of each model, for its validation loss and "
-                        "samples (default: those in the models' folders, where they are needed)")  # fmt: skip
+    parser.add_argument(
+        "--metrics", nargs="+", type=not_empty_path,
+        help="metrics.json or train.json of each model, for its validation loss and samples (default: those in the models' folders, where "
+        "they are needed)",
+    )  # fmt: skip
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--rank", type=at_least(1), help="rank of the result; without it and --tolerance the merge is exact")
     size.add_argument("--tolerance", type=float, help="largest relative error against the true mean: the smallest rank that keeps it")
@@ -60,7 +63,7 @@ def main() -> int:
     parser.add_argument("--threads", type=at_least(1), default=2, help="layers that are merged at a time (2)")
     parser.add_argument("--validate", action="store_true", help="load the result with peft on its base and check it (imports torch)")
     parser.add_argument("--base-model", help="--validate: the base's folder or hub name (default: the one the adapters name)")
-    parser.add_argument("--rows", type=Path, help="--validate: packed chat rows to measure the answer loss on")
+    parser.add_argument("--rows", type=not_empty_path, help="--validate: packed chat rows to measure the answer loss on")
     args = parser.parse_args()
     thread_limit(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half written is removed

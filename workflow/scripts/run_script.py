@@ -13,19 +13,20 @@ import argparse
 import hashlib
 import math
 import shutil
-from pathlib import Path
 
-from trainyard.command import attempt_log, by_name, run_command, share_of_machine, thread_limit
+from trainyard.command import attempt_log, by_name, not_empty_path, run_command, share_of_machine, thread_limit
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--script", required=True, type=Path)
+    parser.add_argument("--script", required=True, type=not_empty_path)
     parser.add_argument(
         "--settings", required=True, help="JSON, or @file: suite, run, minutes; optional: epochs, folds, batch_size, extra_args (a list)"
     )
-    parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json and train.json; below it output/ and work/")
-    parser.add_argument("--log", type=Path, help="log file (default: script.log in the output folder)")
+    parser.add_argument(
+        "--output", required=True, type=not_empty_path, help="folder for metrics.json and train.json; below it output/ and work/"
+    )
+    parser.add_argument("--log", type=not_empty_path, help="log file (default: script.log in the output folder)")
     share_of_machine(parser)
     args = parser.parse_args()
     log = args.log or args.output / "script.log"

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from trainyard.command import at_least, attempt_log, by_name, run_command, share_of_machine, start_anew, thread_limit
+from trainyard.command import at_least, attempt_log, by_name, not_empty, run_command, share_of_machine, start_anew, thread_limit
 
 
 def main() -> int:
@@ -31,8 +31,8 @@ def main() -> int:
         "--preflight",
         help="preflight.json of the model; training refuses when its verdict is fail, or when this machine lacks what it says is needed",
     )
-    parser.add_argument("--checkpoints", required=True, help="folder of this run's checkpoints")
-    parser.add_argument("--output", required=True, help="folder of the results")
+    parser.add_argument("--checkpoints", type=not_empty, required=True, help="folder of this run's checkpoints")
+    parser.add_argument("--output", type=not_empty, required=True, help="folder of the results")
     parser.add_argument(
         "--code", default="by-hand", help="fingerprint of the code, part of the checkpoints' identity; of a slot: JSON, one for each model"
     )

@@ -17,20 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainyard.command import at_least, by_name, run_command, thread_limit
+from trainyard.command import at_least, by_name, not_empty_path, run_command, thread_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", required=True, help="the run's settings with `merge` (limits): JSON, or @file")
     parser.add_argument("--base-model", required=True, help="the base's folder or hub name")
-    parser.add_argument("--shards", nargs="*", default=[], type=Path, help="adapter folders of the shards")
+    parser.add_argument("--shards", nargs="*", default=[], type=not_empty_path, help="adapter folders of the shards")
     parser.add_argument("--merged", nargs="+", required=True, help="strategy=folder of each merge, in the order of the fallback chain")
     for split in ("validation", "test"):
         parser.add_argument(f"--{split}", required=True, help=f"packed chat rows of the {split} split")
-    parser.add_argument("--output", required=True, type=Path, help="accepted.json")
-    parser.add_argument("--predictions", required=True, type=Path, help="predictions.parquet of the accepted merge")
-    parser.add_argument("--evaluation", required=True, type=Path, help="evaluation.json: run, model and settings, as train.json has them")
+    parser.add_argument("--output", required=True, type=not_empty_path, help="accepted.json")
+    parser.add_argument("--predictions", required=True, type=not_empty_path, help="predictions.parquet of the accepted merge")
+    parser.add_argument(
+        "--evaluation", required=True, type=not_empty_path, help="evaluation.json: run, model and settings, as train.json has them"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--gpu-slots", type=at_least(1), default=1, help="runs that one GPU holds at once (default %(default)s)")
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")

@@ -81,6 +81,11 @@ def not_empty(text: str) -> str:
     return text
 
 
+def not_empty_path(text: str) -> Path:
+    """The same, as a path."""
+    return Path(not_empty(text))
+
+
 def share_of_machine(parser: ArgumentParser) -> None:
     """Arguments of every command that trains: what it may take of its machine, and whom it must not outlive."""
     parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads (default %(default)s)")

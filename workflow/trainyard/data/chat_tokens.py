@@ -60,12 +60,12 @@ class ChatTokenizer:
         """Ids of the prompt, and of the answer with its end token. They are encoded apart: training sees the same
         prompt ids as answering does, whatever merges the tokenizer would make across the border."""
         if self.template is None:
-            return self._plain_ids(self._plain_prompt(prompt, before)), self._closed(self._encode(answer))
+            return self._plain_ids(self._plain_prompt(prompt, before)), self._answer_ids(answer, answer)
         turns = [*before, {"role": "user", "content": prompt}]
         head, whole = self._render(turns, True), self._render([*turns, {"role": "assistant", "content": answer}], False)
         # A template may put something between its generation prompt and the answer, such as an empty thought.
         rest = whole[len(head) :] if whole.startswith(head) else answer
-        return self._encode(head), self._closed(self._encode(rest))
+        return self._encode(head), self._answer_ids(rest, answer)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, up to the first end token."""
@@ -75,6 +75,24 @@ class ChatTokenizer:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _answer_ids(self, rest: str, answer: str) -> list[int]:
+        """Ids of `rest`, which is what the template makes of an answer. A special token that the answer quotes is text in it: as what it
+        is it would end the answer there."""
+        text = answer.strip()
+        while end := next((end for end in map(self.tokenizer.id_to_token, self.end_ids) if end and text.endswith(end)), None):
+            text = text.removesuffix(end).rstrip()  # at the end it says what it means
+        before, quoted, after = rest.partition(text)
+        if not quoted or not any(token in text for token in self._special_texts):
+            return self._closed(self._encode(rest))
+        self.tokenizer.encode_special_tokens = True
+        ids = self._encode(quoted)
+        self.tokenizer.encode_special_tokens = False
+        return [*self._encode(before), *ids, *self._closed(self._encode(after))]
+
+    @cached_property
+    def _special_texts(self) -> list[str]:
+        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
 
     def _closed(self, ids: list[int]) -> list[int]:
         """Answer ids up to their first end token, which is added where the template has none."""

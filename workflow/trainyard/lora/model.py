@@ -46,6 +46,8 @@ class LoraChat(TrainyardModel):
     def from_pack(cls, options: LoraOptions, pack: Any, rows: np.ndarray, paths: Mapping[str, str]) -> Self:
         """`paths["base_model"]` is a folder or a name on the hub; `paths["base_name"]`, where that folder is a copy, what the adapter is
         to call it. Raises ValueError when base, layers or packing do not fit."""
+        if not paths.get("base_model"):
+            raise ValueError("an adapter is trained on a base: give --base-model, its folder or hub name")
         base = str(paths["base_model"])
         tokenizer = ChatTokenizer(base)
         model = load_base(base, options.dtype)

@@ -1,8 +1,10 @@
 """One run from packs to files: build, train or resume, predict, write."""
 
 import csv
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +48,7 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
     stop, after saving.
     """
     started = utc_now()
+    _check_output(Path(output).absolute())
     place = choose_device(device)
     set_up(place, threads, job["seed"])
     views = open_splits(job, {split: packs[split] for split in ("train", "validation", "test")})
@@ -107,6 +110,15 @@ def train_run(job: dict[str, Any], packs: Mapping[str, str], checkpoints: str, o
             f"{output}: the results cannot be written: {error.strerror or error} ({free:.0f} MB free); the training itself is saved to its "
             "end. Make room, and run again"
         ) from None
+
+
+def _check_output(output: Path) -> None:
+    """Raises OSError where results could not be written: not after hours, when they are there."""
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file is where the results' folder should be", str(there))
+    if not os.access(there, os.W_OK):
+        raise PermissionError(errno.EACCES, "the results cannot be written there", str(there))
 
 
 def _write_results(
