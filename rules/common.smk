@@ -2,6 +2,7 @@
 import atexit
 import gc
 import subprocess
+import time
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -12,6 +13,8 @@ from trainyard.host import folder_lock, interrupts
 from trainyard.machines.attach import attach, told
 from trainyard.machines.object_store import StoreError
 from trainyard.train.found_script import may_use_gpu
+
+BEGAN = time.time()
 
 # Thousands of jobs are millions of objects that stay: searching them for garbage again and again takes a tenth of a dry run, and
 # taking them apart one by one at the end a fifth.
@@ -121,11 +124,9 @@ def copy_threads(wildcards):
 
 
 def print_comparisons():
-    """The table of every suite: what each model scored, beside its baselines, and how sure that is."""
-    for suite in JOBS.active_suites():
-        table = Path("logs", "compare_models", f"{suite}.log")
-        if table.exists():
-            print(f"\n{suite}\n{table.read_text()}", end="", flush=True)
+    """The table of every suite that was compared: what each model scored, beside its baselines, and how sure that is."""
+    for table in dag.fresh_comparisons(JOBS.active_suites(), BEGAN):
+        print(table, end="", flush=True)
     if JOBS.rest():
         print(f"\n{JOBS.rest()}", flush=True)
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from snakemake_logger_plugin_trainyard.events import Tracker
+from snakemake_logger_plugin_trainyard.summary import Summary
 from snakemake_logger_plugin_trainyard.symptoms import advise, book, look_up
 from trainyard.cli import main
 from trainyard.cli.logs import find_logs, follow_logs
@@ -115,6 +117,17 @@ def test_a_broken_summary_is_said_not_traced(home, capsys):
     (home / "results" / "summary.json").write_text("{")
     assert main(["status"]) == 2
     assert "error: results/summary.json: not JSON" in capsys.readouterr().err
+
+
+def test_a_damaged_summary_is_written_anew(home):
+    good, path = job("a", "done", seconds=3.0), home / "results" / "summary.json"
+    summary(home, good, {"rule": "x", "state": "done"}, {**good, "run": "b", "suite": 7}, state="done")
+    kept = Summary(path)
+    assert list(kept.earlier) == [("train_model", "kmidi", "a")]
+    tracker = Tracker()
+    tracker.whole = False
+    kept.changed(tracker, now=True)
+    assert [j["run"] for j in json.loads(path.read_text())["jobs"]] == ["a"]
 
 
 @pytest.mark.parametrize("more", [{"jobs": ["x"]}, {"jobs": [{"state": "failed", "reason": 3}]}, {"counts": []}, {"jobs": {}}])

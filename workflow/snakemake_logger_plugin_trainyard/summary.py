@@ -10,6 +10,7 @@ from typing import Any
 from snakemake_logger_plugin_trainyard.events import Tracker
 from snakemake_logger_plugin_trainyard.jobs import Job
 
+TEXTS = ("suite", "run", "reason", "log", "machine")  # of a job: text or null
 SHARE = 0.1  # of the time at most is spent on writing it; a failure is written at once
 
 
@@ -30,10 +31,10 @@ class Summary:
         self.problem: str | None = None
         self.earlier: dict[tuple, dict[str, Any]] = {}
         try:
-            for entry in read_json(path)["jobs"]:
+            for entry in filter(is_entry, read_json(path)["jobs"]):
                 if entry.get("state") == "running":  # its writer was killed: nobody could say how it ended
                     entry = {**entry, "state": "interrupted", "reason": entry.get("reason") or "Snakemake ended before it did"}
-                self.earlier[(entry["rule"], entry.get("suite"), entry.get("run"))] = entry
+                self.earlier[(entry["rule"], entry["suite"], entry["run"])] = entry
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # none yet, or not ours: begin anew
 
@@ -114,6 +115,13 @@ class Summary:
     def _settled(self, job: Job) -> dict[str, Any]:
         """A job that is done without a record of it: its outputs were there before."""
         return {**self._entry(job), "state": "done", "attempts": 0, "log": job.log[0] if job.log else None}
+
+
+def is_entry(entry: Any) -> bool:
+    """Whether a job of a summary has the form that is written here."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("rule", "state")):
+        return False
+    return {"suite", "run"} <= entry.keys() and all(isinstance(entry.get(key), str | None) for key in TEXTS)
 
 
 def _own_start() -> float | None:

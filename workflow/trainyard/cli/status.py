@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_logger_plugin_trainyard.heartbeat import SILENT, Heartbeat, all_heartbeats, seconds_of, stored
+from snakemake_logger_plugin_trainyard.summary import is_entry
 from snakemake_logger_plugin_trainyard.words import count, duration, name_list, wrap
 
 from trainyard.cli.processes import Life, life_of
 
-TEXTS = ("rule", "suite", "run", "state", "reason", "log", "machine")  # of a job
 WORDS = {"alive": "running", "dead": "dead", "unknown": "unknown"}
 
 
@@ -64,8 +64,7 @@ def _is_summary(content: Any) -> bool:
     """Whether it has the form that the logger plugin writes."""
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), list) or not isinstance(content.get("counts", {}), dict):
         return False
-    jobs = content["jobs"]
-    return all(isinstance(job, dict) and all(isinstance(job.get(key), str | None) for key in TEXTS) for job in jobs)
+    return all(map(is_entry, content["jobs"]))
 
 
 def overall(summary: dict[str, Any] | None) -> str:

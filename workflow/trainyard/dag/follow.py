@@ -27,18 +27,22 @@ class Follow:
 
     @cached_property
     def _hosts(self) -> dict[tuple[str, str], str]:
-        """Machine of each run; nothing where the plan knows one machine only: that is this one. What is not planned may be pinned."""
-        found = {(r["suite"], r["run"]): str(r["machine"]) for r in self._runs}
-        if found and len(read_plan(self.path).get("machines", ())) == 1:
-            return {}
-        return self._pinned() | found
+        """Machine of each run of the plan; nothing where it knows one machine only: that is this one."""
+        return {} if self._is_here else {(r["suite"], r["run"]): str(r["machine"]) for r in self._runs}
 
+    @cached_property
+    def _is_here(self) -> bool:
+        known = {str(m["name"]) for m in read_plan(self.path).get("machines", [])} | {str(r["machine"]) for r in self._runs}
+        return bool(self._runs) and len(known) == 1
+
+    @cached_property
     def _pinned(self) -> dict[tuple[str, str], str]:
+        """Machine of each run that the machines file gives to one: where there is no plan, and for runs that it does not know."""
         try:
             machines = load_machines(machines_file(self.jobs.config.settings, self.jobs.home))
         except ConfigError:
             return {}  # who uses the file says what is wrong with it
-        if len(machines.single()) < 2:
+        if self._is_here or len(machines.single()) < 2:
             return {}
         named = [((r.suite, r.name), labels_of(r.suite, r.gathered, r.name)) for r in (*self.jobs.runs, *self.jobs.slots)]
         named += [((s.suite, s.name), labels_of(s.suite, s.name, s.name)) for s in self.jobs.scripts]
@@ -52,12 +56,13 @@ class Follow:
 
     def host(self, wildcards: Any) -> str | None:
         """The machine that a run is planned on, if jobs can be sent there."""
-        machine = self._hosts.get((wildcards.suite, wildcards.run))
+        key = (wildcards.suite, wildcards.run)
+        machine = self._hosts.get(key) or (None if self._is_here else self._pinned.get(key))
         return machine if self.reachable is None or machine in self.reachable else None
 
     def hosts(self) -> Callable[[Any], str | None] | None:
         """The function `host`, or nothing where no run has a machine of its own: Snakemake then need not ask for each job."""
-        return Asked(self.host) if self._hosts else None
+        return Asked(self.host) if self._hosts or self._pinned else None
 
     def priority(self, own: int) -> Callable[[Any], int] | int:
         """Priority of a rule: its own, raised by the rank of the first run that the job serves, as a function where there is a plan."""
