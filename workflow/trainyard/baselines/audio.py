@@ -5,8 +5,7 @@ import numpy as np
 from trainyard.baselines.base import Baseline
 from trainyard.data.audio import clip_statistics, colour
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import labelled
-from trainyard.data.views import View
+from trainyard.data.views import View, labelled
 
 RIDGE = 1.0
 

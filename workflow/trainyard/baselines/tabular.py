@@ -6,8 +6,8 @@ import numpy as np
 
 from trainyard.baselines.base import Baseline
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import Preparation, labelled
-from trainyard.data.views import View
+from trainyard.data.tabular_prepare import Preparation
+from trainyard.data.views import View, labelled
 
 PART = "diagnosis"
 STRENGTHS = (0.01, 0.1, 1.0)

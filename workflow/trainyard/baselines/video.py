@@ -12,8 +12,7 @@ import numpy as np
 
 from trainyard.baselines.base import Baseline
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import labelled
-from trainyard.data.views import View
+from trainyard.data.views import View, labelled
 
 CHUNK = 2**23  # pixels and colours turned to floats at a time: 32 MB
 

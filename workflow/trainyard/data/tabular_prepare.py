@@ -48,9 +48,3 @@ class Preparation:
         x = np.clip((np.where(missing, self.median, numeric) - self.mean) / self.scale, -CLIP, CLIP)
         hot = [(category[:, i, None] == np.arange(size)).astype(np.float64) for i, size in enumerate(self.sizes)]
         return np.concatenate([x, missing[:, self.holes].astype(np.float64), *hot], axis=1)
-
-
-def labelled(pack: Any, rows: np.ndarray) -> np.ndarray:
-    """Those of the rows that have a label."""
-    rows = np.asarray(rows, np.int64)
-    return rows[np.asarray(pack.fixed("label"))[rows] >= 0]

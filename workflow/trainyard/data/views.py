@@ -47,6 +47,12 @@ def open_view(path: str | Path, split: str, fold: int = 0) -> View:
     return View(pack, np.flatnonzero(chosen))
 
 
+def labelled(pack: Any, rows: np.ndarray) -> np.ndarray:
+    """Those of the rows that have a label."""
+    rows = np.asarray(rows, np.int64)
+    return rows[np.asarray(pack.fixed("label"))[rows] >= 0]
+
+
 @contextmanager
 def joined(paths: Sequence[str | Path]) -> Iterator[Path]:
     """One pack for several: itself, or chat shards end to end in a temporary file."""

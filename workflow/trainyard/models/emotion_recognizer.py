@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainyard.config.architectures import EmotionOptions
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import labelled
+from trainyard.data.views import labelled
 from trainyard.models.base import TrainyardModel
 from trainyard.models.gather import gather
 from trainyard.models.layers import SampleDropout

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from trainyard.config.architectures import TabularOptions
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import CLIP, Preparation, labelled
+from trainyard.data.tabular_prepare import CLIP, Preparation
+from trainyard.data.views import labelled
 from trainyard.models.base import TrainyardModel
 from trainyard.models.layers import SampleDropout, number_dropouts
 

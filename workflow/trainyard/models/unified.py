@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainyard.data.predictions import PartOutput
-from trainyard.data.tabular_prepare import labelled
+from trainyard.data.views import labelled
 from trainyard.models.base import TrainyardModel
 from trainyard.models.base_extractor import BaseExtractor
 from trainyard.models.gather import gather
