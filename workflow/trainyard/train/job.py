@@ -118,7 +118,8 @@ def _check_output(output: Path) -> None:
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file is where the results' folder should be", str(there))
     if not os.access(there, os.W_OK):
-        raise PermissionError(errno.EACCES, "the results cannot be written there", str(there))
+        why = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(why, f"the results cannot be written there: {os.strerror(why)}", str(there))
 
 
 def _write_results(
