@@ -90,7 +90,7 @@ def test_the_rest_of_an_interrupted_training_is_not_taken_for_the_whole(tmp_path
 
 
 def test_a_preflight_beats_what_owners_state_and_a_promoted_run_takes_the_rest(tmp_path):
-    planned = planned_runs({"suites": ["mono_to_3d"], "scale": "full"}, str(HOME))
+    planned = planned_runs({"suites": ["mono_to_3d"], "scale": "full"}, str(HOME), tmp_path)
     assert planned["mono_to_3d", "i3d"] == Planned(0.6, ("i3d",)) and planned["mono_to_3d", "promoted-2"].hours == pytest.approx(2.4)
     job = lambda rule, run: Job(1, rule, {"suite": "mono_to_3d", "run": run})  # noqa: E731
     slot = Forecast([], tmp_path, planned).estimate(job("train_promoted", "promoted-1"))
