@@ -43,7 +43,7 @@ def _is_gone(pid: str) -> bool:
 @contextmanager
 def replacing(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place, synced, when the block ends well; else it is removed. Without `sync` it is
-    on the disk already."""
+    on the disk already, or need not be."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trainyard.data.files import replacing
 from trainyard.data.growing import GrowingFile, Mark, append_file
 from trainyard.data.tensors import DTYPES, header_bytes, map_tensors
 
@@ -120,12 +121,8 @@ class PackWriter:
         """Join the parts and put the pack into place; the parts stay until the block is left."""
         for field in self._fields.values():
             field.close()
-        target = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(self.path, sync=False) as target:
             self._join(target)
-            os.replace(target, self.path)
-        finally:
-            target.unlink(missing_ok=True)
         self._finished = True
 
     def __exit__(self, kind, *_):

@@ -6,10 +6,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainyard.data.files import beside
+from trainyard.data.files import replacing
 
 
 def process_started(pid: int) -> float | None:
@@ -64,12 +65,8 @@ class Heartbeat:
             "eta_low": round(left * (1 - spread), 1) if left is not None else None,
             "eta_high": round(left * (1 + spread), 1) if left is not None else None,
         }  # fmt: skip
-        temporary = beside(self.path)
-        try:
+        with suppress(OSError), replacing(self.path, sync=False) as temporary:
             temporary.write_text(json.dumps(content))
-            os.replace(temporary, self.path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
 
 
 # What a training tells beside its heartbeat: scalars by name at a step.
